@@ -1,0 +1,81 @@
+"""HyperSequence: a data format and library that feed machine-learning training at the speed of memory and disk.
+
+Write records once::
+
+    with hs.HyperSequenceWriter("train.hsq", batch_size=32) as writer:
+        for image, label in records:
+            writer.append(inputs=image, outputs=label)
+
+then train for many epochs::
+
+    with hs.HyperSequenceFile("train.hsq") as seq:
+        train, validation = seq.split(0.8)
+        model.fit(train.as_keras(shuffle_on_epoch=True), validation_data=validation.as_keras(), epochs=16)
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from .convert import upgrade
+from .errors import (
+    ArgumentError,
+    ChecksumError,
+    ClosedError,
+    FileChangedError,
+    FileError,
+    FormatError,
+    HyperSequenceError,
+    MissingPackageError,
+    PositionError,
+    RecordError,
+    UnsupportedError,
+)
+from .schema import Field, Schema
+from .sequence import FetchingHyperSequence, HyperSequence, HyperSequenceFile, HyperSequenceView, Records, rebatch
+from .sequence import open_files as open  # noqa: A004 - hs.open is the name people expect
+from .writer import HyperSequenceWriter
+
+if TYPE_CHECKING:
+    from .adapters.keras import KerasSequence
+
+__all__ = [
+    "ArgumentError",
+    "ChecksumError",
+    "ClosedError",
+    "FetchingHyperSequence",
+    "Field",
+    "FileChangedError",
+    "FileError",
+    "FormatError",
+    "HyperSequence",
+    "HyperSequenceError",
+    "HyperSequenceFile",
+    "HyperSequenceView",
+    "HyperSequenceWriter",
+    "KerasSequence",
+    "MissingPackageError",
+    "PositionError",
+    "RecordError",
+    "Records",
+    "Schema",
+    "UnsupportedError",
+    "open",
+    "rebatch",
+    "upgrade",
+]
+
+try:
+    __version__ = version("hypersequence")
+except PackageNotFoundError:  # a checkout that was not installed
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    # Keras is heavy and optional: it is imported when somebody asks for it.
+    if name == "KerasSequence":
+        from .adapters.keras import KerasSequence
+
+        return KerasSequence
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,5 @@
+"""Other data in and out of ``.hsq`` files."""
+
+from .upgrade import upgrade
+
+__all__ = ["upgrade"]

@@ -1,0 +1,28 @@
+"""The digest of a file's content: equal for equal schema, records and blocks, whatever the file's id and date."""
+
+from __future__ import annotations
+
+import struct
+
+import xxhash
+
+from ..schema import Schema
+from .block import Frame
+from .header import schema_json
+
+
+class ContentDigest:
+    """XXH3-128 over the schema's JSON, every chunk's checksums block by block, and the number of records."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._hasher = xxhash.xxh3_128(schema_json(schema))
+
+    def add(self, frame: Frame) -> None:
+        """The next block."""
+        for chunk in frame.chunks:
+            self._hasher.update(chunk.checksums)
+
+    def finish(self, n_records: int) -> bytes:
+        """The 16 bytes of the digest."""
+        self._hasher.update(struct.pack("<Q", n_records))
+        return self._hasher.digest()

@@ -1,0 +1,129 @@
+"""A whole file, from the reads of a caller to one validated description."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from ..stored import Read, StoredFile
+from .block import Frame, claimed_nbytes, parse_index_frame
+from .checks import align, fail
+from .header import HEADER_PAGE_NBYTES, Header, header_nbytes, parse_header
+from .tail import TAIL_READ_NBYTES, TRAILER_NBYTES, Section, Trailer, parse_footer, parse_meta, parse_trailer
+
+_FOOTER_READ_NBYTES = 16 << 10
+_FRAME_READ_NBYTES = 16 << 10
+
+
+def describe_file(read: Read, file_nbytes: int, path: str) -> StoredFile:
+    """Validate the metadata of a version 3 file.
+
+    Two reads open most files: the first page, and the last 64 KiB. Frames between the first and the last are checked
+    when their block is first touched, so that opening costs the same for a hundred blocks and for a million.
+
+    Args:
+        read: Gives bytes of the file.
+        file_nbytes: The file's length.
+        path: For messages.
+
+    Raises:
+        FormatError: A rule of SPEC.md is broken.
+    """
+    first_page = read(0, HEADER_PAGE_NBYTES)
+    rest = header_nbytes(first_page, path) - len(first_page)
+    header = parse_header(first_page + (read(len(first_page), rest) if rest else b""), path)
+    tail_offset = max(0, file_nbytes - TAIL_READ_NBYTES)
+    tail = read(tail_offset, file_nbytes - tail_offset)
+    trailer = parse_trailer(tail[-TRAILER_NBYTES:], path, file_nbytes, header)
+
+    def near_end(offset: int, nbytes: int) -> bytes:
+        return tail[offset - tail_offset :][:nbytes] if offset >= tail_offset else read(offset, nbytes)
+
+    footer = near_end(trailer.footer_offset, min(trailer.footer_nbytes, _FOOTER_READ_NBYTES))
+    sections = parse_footer(footer, path, trailer)
+    index = _Index(path, header, trailer)
+    first = index.frame(near_end, 0, None) if trailer.n_blocks else None
+    if first is not None:
+        index.check_ends(first, index.frame(near_end, trailer.n_blocks - 1, first))
+    columns = header.schema.columns
+    return StoredFile(
+        version="3",
+        schema=header.schema,
+        n_records=trailer.n_records,
+        batch_size=header.batch_size,
+        block_records=header.block_records,
+        n_blocks=trailer.n_blocks,
+        first_block=header.nbytes,
+        stride=header.stride,
+        column_offsets=tuple(chunk.offset for chunk in first.chunks) if first else (0,) * len(columns),
+        stored_dtypes=tuple(column.field.dtype for column in columns),
+        file_id=header.file_id,
+        created_ns=header.created_ns,
+        digest=trailer.digest,
+        read_meta=partial(_read_meta, path, sections.get(b"usermeta")),
+        run_records=_run_records(first, index.record_nbytes),
+        read_checksums=partial(index.checksums, first) if first else None,
+    )
+
+
+def _read_meta(path: str, section: Section | None, read: Read) -> dict[str, Any]:
+    return parse_meta(read(section.offset, section.nbytes), path, section) if section else {}
+
+
+def _run_records(first: Frame | None, record_nbytes: list[int]) -> tuple[int, ...]:
+    if first is None:
+        return (1,) * len(record_nbytes)
+    return tuple(
+        chunk.run_nbytes // nbytes if chunk.run_nbytes else max(1, first.n_records)
+        for chunk, nbytes in zip(first.chunks, record_nbytes, strict=True)
+    )
+
+
+class _Index:
+    """Which bytes of the index describe which block, and what they must say."""
+
+    def __init__(self, path: str, header: Header, trailer: Trailer) -> None:
+        self.path = path
+        self.header = header
+        self.trailer = trailer
+        self.record_nbytes = [column.field.nbytes for column in header.schema.columns]
+
+    def frame(self, read: Read, block: int, first: Frame | None) -> Frame:
+        """The frame of a block, from the index."""
+        header, trailer = self.header, self.trailer
+        entry = first.frame_nbytes if first else trailer.index_nbytes
+        start = block * entry
+        last = block == trailer.n_blocks - 1
+        nbytes = trailer.index_nbytes - start if last else entry
+        if nbytes <= 0 or start + nbytes > trailer.index_nbytes:
+            fail(self.path, "I1", f"the index of {trailer.index_nbytes} bytes has no entry for block {block}")
+        # How long the first frame is, only the frame itself can tell.
+        data = read(trailer.index_offset + start, nbytes if first else min(nbytes, _FRAME_READ_NBYTES))
+        if first is None and len(data) < (claimed := min(claimed_nbytes(data), nbytes)):
+            data = read(trailer.index_offset + start, claimed)
+        n_records = trailer.n_records - block * header.block_records if last else header.block_records
+        expected = (block, header.nbytes + block * header.stride, block * header.block_records, n_records)
+        frame = parse_index_frame(data, self.path, header.file_id, self.record_nbytes, expected)
+        if first is not None:
+            self._check_same_places(frame, first)
+        return frame
+
+    def check_ends(self, first: Frame, last: Frame) -> None:
+        """The index is as long as its entries, the blocks end where it begins."""
+        n_blocks, header, trailer = self.trailer.n_blocks, self.header, self.trailer
+        if (n_blocks - 1) * first.frame_nbytes + last.frame_nbytes != trailer.index_nbytes:
+            fail(self.path, "I1", f"the index of {trailer.index_nbytes} bytes does not hold {n_blocks} entries")
+        if n_blocks > 1 and first.nbytes > header.stride:
+            fail(self.path, "I4", f"blocks of {first.nbytes} bytes overlap at a stride of {header.stride}")
+        if align(last.offset + last.nbytes) != trailer.index_offset:
+            fail(self.path, "I4", f"the last block ends at {last.offset + last.nbytes}, the index is not right behind it")
+
+    def checksums(self, first: Frame, read: Read, block: int) -> tuple[bytes, ...]:
+        """The checksums of a block's runs, for each column."""
+        frame = first if block == 0 else self.frame(read, block, first)
+        return tuple(chunk.checksums for chunk in frame.chunks)
+
+    def _check_same_places(self, frame: Frame, first: Frame) -> None:
+        places = [(chunk.offset, chunk.run_nbytes) for chunk in frame.chunks]
+        if places != [(chunk.offset, chunk.run_nbytes) for chunk in first.chunks]:
+            fail(self.path, "I3", f"block {frame.number} places its columns differently from block 0")

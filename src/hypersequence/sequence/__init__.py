@@ -1,0 +1,14 @@
+"""What a person holds: sequences of batches, and the files they come from."""
+
+from .core import HyperSequence, Records, rebatch
+from .opening import FetchingHyperSequence, HyperSequenceFile, HyperSequenceView, open_files
+
+__all__ = [
+    "FetchingHyperSequence",
+    "HyperSequence",
+    "HyperSequenceFile",
+    "HyperSequenceView",
+    "Records",
+    "open_files",
+    "rebatch",
+]

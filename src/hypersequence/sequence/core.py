@@ -1,0 +1,444 @@
+"""HyperSequence: an indexable sequence of batches, and the operations that give another one."""
+
+from __future__ import annotations
+
+import operator
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
+
+import numpy as np
+
+from ..errors import ArgumentError, PositionError
+from ..order import Evenly, Fixed, InChunks, Natural, Order, Shuffled, Sliced, Span, compose, split_counts
+from ..schema import Array, Batch, Schema
+from ..source import Source
+from .display import describe, describe_html
+from .mapping import Mapper, as_mapper
+from .picking import chosen_order
+
+if TYPE_CHECKING:
+    from ..adapters.keras import KerasSequence
+
+Unit = Literal["batch", "record"]
+
+
+class HyperSequence:
+    """A sequence of batches.
+
+    ``len(seq)`` is the number of batches; ``seq[i]`` is batch ``i``: ``(inputs, outputs)``, with sample weights
+    ``(inputs, outputs, sample_weights)``, and for unlabelled data ``(inputs,)``. Each of them is an array if it is one
+    field, a tuple if there are several, a dict if they were named; the leading axis is the batch.
+
+    Every operation returns another sequence and touches integers only; nothing is read before a batch is asked for.
+    ``seq[a:b]`` is a sequence of these batches.
+
+    A batch whose records lie together in one block is a *view*: read-only, valid for as long as somebody holds it, even
+    after ``close()``. Any other batch is *owned*: gathered into memory of its own, writable.
+
+    Thread-safe for reading; only :meth:`shuffle` changes a sequence. Picklable (files are opened again by their path)
+    and safe to use after ``fork``.
+
+    Sequences come from :func:`hypersequence.open` and :class:`HyperSequenceFile`, not from this constructor.
+    """
+
+    def __init__(self, source: Source, order: Order | None = None, batch_size: int | None = None) -> None:
+        self._source = source
+        self._order: Order = Natural(source.n_records) if order is None else order
+        self._batch_size = source.batch_size if batch_size is None else batch_size
+        self._drop_last = False
+        self._chosen = tuple(range(len(source.schema.columns)))
+        self._mappers: tuple[Mapper, ...] = ()
+        self._epoch = 0
+        self._unshuffled: Order | None = None  # what shuffle() began with
+        self._settle()
+
+    def _settle(self) -> None:
+        """Compute once what every batch needs."""
+        n = self._order.n
+        size = self._batch_size
+        self._n_batches = n // size if self._drop_last else -(-n // size)
+        self._n_records = self._n_batches * size if self._drop_last else n
+        self._build = self._source.schema.builder(self._chosen)
+
+    def _with(self, **changes: Any) -> HyperSequence:
+        other = HyperSequence.__new__(HyperSequence)
+        other.__dict__.update(self.__dict__)
+        other._unshuffled = None
+        for name, value in changes.items():
+            setattr(other, f"_{name}", value)
+        other._settle()
+        return other
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Number of batches, a short last one included unless ``rebatch(drop_last=True)``."""
+        return self._n_batches
+
+    def __getitem__(self, index: Any) -> Any:
+        """Batch ``index``, counted from the end if negative; or, for a slice, a sequence of batches.
+
+        Raises:
+            PositionError: There is no such batch.
+            ChecksumError: The stored records are damaged.
+        """
+        if type(index) is not int:
+            if isinstance(index, slice):
+                return self._batches(index)
+            index = operator.index(index)
+        if index < 0:
+            index += self._n_batches
+        if not 0 <= index < self._n_batches:
+            raise PositionError(f"batch {index} of a sequence of {self._n_batches} batches")
+        start = index * self._batch_size
+        stop = start + self._batch_size
+        numbers = self._order.span(start, stop if stop < self._n_records else self._n_records)
+        batch = self._build(self._source.read(numbers, self._chosen))
+        if self._mappers:
+            for mapper in self._mappers:
+                batch = mapper(batch, self._epoch, numbers)
+        return batch
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Every batch in turn."""
+        for index in range(self._n_batches):
+            yield self[index]
+
+    @property
+    def records(self) -> Records:
+        """The single records behind the batches: ``seq.records[i]``, ``len(seq.records)``, slices, index arrays.
+
+        They come in the order of this sequence, as they are stored: ``map`` works on batches only.
+        """
+        return Records(self)
+
+    # --- what it is ----------------------------------------------------------------------------------------------
+
+    @property
+    def n_records(self) -> int:
+        """Number of records that the batches hold together."""
+        return self._n_records
+
+    @property
+    def schema(self) -> Schema:
+        """Fields, types and shapes of the stored records, whatever ``fields`` and ``map`` make of them."""
+        return self._source.schema
+
+    @property
+    def epoch(self) -> int:
+        """The epoch whose order this is; see :meth:`at_epoch`."""
+        return self._epoch
+
+    def batch_size(self) -> int:
+        """Records of a batch; the last one may have fewer."""
+        return self._batch_size
+
+    def dtypes(self) -> tuple[tuple[np.dtype[Any], ...], tuple[np.dtype[Any], ...]]:
+        """Dtypes of one record's inputs and outputs; ``dtype.shape`` is the record's shape, ``dtype.base`` the type.
+
+        >>> (image,), (label,) = example.dtypes()
+        >>> image.shape, image.base, label.shape
+        ((4, 4), dtype('float32'), ())
+        """
+        columns = [self._source.schema.columns[number] for number in self._chosen]
+        inputs = tuple(c.field.record_dtype for c in columns if c.role == "inputs")
+        return inputs, tuple(c.field.record_dtype for c in columns if c.role == "outputs")
+
+    def no_inputs(self) -> int:
+        """Number of input fields."""
+        return len(self.dtypes()[0])
+
+    def no_outputs(self) -> int:
+        """Number of output fields."""
+        return len(self.dtypes()[1])
+
+    def user_meta(self) -> dict[str, Any]:
+        """The metadata that the writer stored; of several files, the first one's."""
+        return self._source.user_meta()
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+    def _repr_html_(self) -> str:
+        return describe_html(self)
+
+    # --- operations ----------------------------------------------------------------------------------------------
+
+    def split(self, *shares: float, by: Unit = "batch") -> tuple[HyperSequence, ...]:
+        """Parts that are disjoint, complete, and each spread evenly over the sequence.
+
+        Args:
+            *shares: One or more numbers between 0 and 1 whose sum is below 1: the share of each part but the last,
+                which gets the rest. ``split(0.8)`` gives two parts, ``split(0.7, 0.2)`` three.
+            by: ``"batch"`` (default) deals out whole batches of this sequence, so that parts stay contiguous on disk
+                and zero-copy; ``"record"`` deals out records, for exact shares.
+
+        Returns:
+            One sequence more than there are shares. A shuffle made before is held at its epoch, so that a record
+            never moves from one part to another; shuffle the parts for an order that changes.
+
+        Raises:
+            ArgumentError: Impossible shares, or a part would be empty.
+
+        >>> train, validation = example.split(0.8)
+        >>> len(train), len(validation)
+        (5, 1)
+        """
+        whole = self._visible()
+        total = self._n_batches if _unit(by) == "batch" else self._n_records
+        if not shares or any(not 0 < share < 1 for share in shares) or sum(shares) >= 1:
+            raise ArgumentError(f"split{shares}: shares lie between 0 and 1 and sum up to less than 1")
+        counts = split_counts(total, shares)
+        if counts is None:
+            raise ArgumentError(
+                f"split{shares}: a part of {total} {'batches' if by == 'batch' else 'records'} would be empty; "
+                + ("split(..., by='record') deals out single records" if by == "batch" else "take larger shares")
+            )
+        parts: list[Order] = []
+        rest: Order = Natural(total)
+        for count in counts[:-1]:
+            parts.append(compose(Evenly(count, rest.n), rest))
+            rest = compose(Evenly(count, rest.n, rest=True), rest)
+        parts.append(rest)
+        if by == "batch":
+            parts = [InChunks(part, self._batch_size, self._n_records) for part in parts]
+        return tuple(self._with(order=compose(part, whole)) for part in parts)
+
+    def rebatch(self, n: int, drop_last: bool = False) -> HyperSequence:
+        """The same records in the same order, in batches of another size.
+
+        Args:
+            n: Records a batch, at least 1; any number. Batches that come to lie inside one block stay views.
+            drop_last: Leave out a last batch of fewer than ``n`` records. Which records that concerns is decided after
+                any later shuffle, epoch by epoch.
+
+        >>> [len(y) for x, y in example.rebatch(40)]
+        [40, 40, 20]
+        """
+        n = _whole(n, "rebatch", 1)
+        return self._with(batch_size=n, drop_last=bool(drop_last))
+
+    def shuffled(
+        self, seed: int | None = None, by: Unit = "batch", *, epoch: int = 0
+    ) -> HyperSequence:
+        """The same records in a random order, a pure function of ``(seed, epoch)`` (SPEC.md says which).
+
+        Args:
+            seed: 0 to 2**64-1; ``None`` draws a fresh one, which the repr shows.
+            by: ``"batch"`` (default) permutes the whole batches of this sequence, zero-copy, a short one staying last;
+                ``"record"`` permutes all records.
+            epoch: The epoch to begin with. :meth:`at_epoch` gives the others, ``as_keras`` walks through them.
+
+        >>> example.shuffled(seed=1)[0][1].tolist() == example.shuffled(seed=1)[0][1].tolist()
+        True
+        """
+        order = self._shuffle_order(_seed(seed), _unit(by), _whole(epoch, "epoch", 0))
+        return self._with(order=order, epoch=epoch)
+
+    def _shuffle_order(self, seed: int, by: Unit, epoch: int) -> Order:
+        n = self._order.n
+        if by == "record":
+            return compose(Shuffled(n, seed, epoch), self._order)
+        n_chunks = -(-n // self._batch_size)
+        chunks = Shuffled(n_chunks, seed, epoch, last_stays=n % self._batch_size != 0)
+        return compose(InChunks(chunks, self._batch_size, n), self._order)
+
+    def shuffle(self, seed: int | None = None) -> None:
+        """Put this sequence's batches into a new random order, in place, as hypersequence 0.10 did.
+
+        Sequences made from it before are not affected. :meth:`shuffled` is usually what you want.
+
+        Args:
+            seed: 0 to 2**64-1; ``None`` draws a fresh one.
+        """
+        begin = self._unshuffled if self._unshuffled is not None else self._order
+        self._order = begin
+        self._order = Fixed(self._shuffle_order(_seed(seed), "batch", 0))
+        self._unshuffled = begin
+
+    def at_epoch(self, epoch: int) -> HyperSequence:
+        """The same sequence in another epoch: its shuffles give another order, ``map`` another random stream.
+
+        Args:
+            epoch: From 0 on. Any epoch can be asked for directly.
+        """
+        epoch = _whole(epoch, "at_epoch", 0)
+        return self._with(order=self._order.at_epoch(epoch), epoch=epoch)
+
+    def select(self, positions: Any) -> HyperSequence:
+        """The records at these positions of this sequence, in this order.
+
+        Args:
+            positions: A slice, a range, a boolean mask over all records, or any sequence of integers (negative ones
+                count from the end; repeats are allowed). What scikit-learn's splitters give fits.
+
+        Raises:
+            PositionError: A position outside the sequence.
+
+        >>> example.select([3, 1, 2])[0][1].tolist()
+        [3, 1, 2]
+        """
+        return self._with(order=compose(chosen_order(positions, self._n_records), self._visible()))
+
+    def fields(self, *names: str) -> HyperSequence:
+        """Only these fields; others are not read.
+
+        Args:
+            *names: Field names (``"image"``), roles (``"inputs"``, ``"outputs"``, ``"sample_weights"``), or both
+                (``"outputs.label"``; ``"inputs.0"`` for unnamed fields).
+
+        Returns:
+            A sequence whose batches lack the other fields. Where a whole role goes and a later one stays, ``None``
+            stands in its place: ``fields("outputs")`` gives ``(None, outputs)``.
+
+        Raises:
+            ArgumentError: No field is called so.
+        """
+        wanted = set(self._source.schema.choose(names))
+        left = tuple(number for number in self._chosen if number in wanted)
+        if not left:
+            raise ArgumentError(f"fields{names}: none of them is left after an earlier fields()")
+        return self._with(chosen=left)
+
+    def take(self, n: int) -> HyperSequence:
+        """The first ``n`` batches, or all if there are fewer."""
+        return self._batches(slice(0, _whole(n, "take", 0)))
+
+    def skip(self, n: int) -> HyperSequence:
+        """All batches but the first ``n``."""
+        return self._batches(slice(_whole(n, "skip", 0), None))
+
+    def map(self, fn: Callable[..., Batch], *, seed: int = 0) -> HyperSequence:
+        """Apply a function to every batch when it is delivered, wherever in the chain this stands.
+
+        Args:
+            fn: ``fn(batch)`` or ``fn(batch, rng)``, where batch is the tuple that ``seq[i]`` gives and the result is
+                such a tuple again. ``rng`` is a ``numpy.random.Generator`` of its own for every batch, keyed by
+                seed, epoch and the batch's first record, so that augmentation can be repeated and resumed exactly.
+                Views are read-only: make new arrays.
+            seed: 0 to 2**64-1, for ``rng``.
+
+        Raises:
+            ArgumentError: ``fn`` takes neither one nor two positional arguments.
+
+        >>> doubled = example.map(lambda batch: (batch[0] * 2, batch[1]))
+        >>> bool((doubled[0][0] == example[0][0] * 2).all())
+        True
+        """
+        return self._with(mappers=(*self._mappers, as_mapper(fn, _seed(seed))))
+
+    def as_keras(self, shuffle_on_epoch: bool = False, seed: int | None = None, **options: Any) -> KerasSequence:
+        """A ``keras.utils.PyDataset`` for ``fit``, ``evaluate`` and ``predict``; needs Keras 3.
+
+        Args:
+            shuffle_on_epoch: Shuffle as ``shuffled(seed)`` does, in another order every epoch.
+            seed: For that shuffle; ``None`` draws one, which the repr shows.
+            **options: See :class:`hypersequence.KerasSequence`.
+
+        Raises:
+            MissingPackageError: Keras is not installed.
+        """
+        # The one sanctioned step upwards: adapters know sequences, not the other way round.
+        from ..adapters.keras import KerasSequence
+
+        return KerasSequence(self, shuffle_on_epoch, seed, **options)
+
+    def _visible(self) -> Order:
+        """The order of the records that the batches hold, its shuffles held at this epoch."""
+        order = self._order
+        if self._n_records < order.n:
+            order = compose(Sliced(self._n_records, 0), order)
+        return order if isinstance(order, Natural | Fixed) else Fixed(order)
+
+    def _batches(self, chosen: slice) -> HyperSequence:
+        start, stop, step = chosen.indices(self._n_batches)
+        if step < 0:
+            raise ArgumentError("a slice of batches cannot go backwards; select() takes records in any order")
+        return self._choose_batches(Sliced(len(range(start, stop, step)), start, step))
+
+    def _choose_batches(self, chunks: Order) -> HyperSequence:
+        """Batches by number; a short one stays last, whatever ``chunks`` says of it."""
+        order = InChunks(chunks, self._batch_size, self._n_records)
+        return self._with(order=compose(order, self._visible()))
+
+    # --- files ---------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the files underneath, for all sequences made from them. Arrays that were read stay valid."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_build"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._settle()
+
+
+class Records(Sequence[Any]):
+    """The records of a sequence, one by one: what a map-style data set needs.
+
+    ``records[i]`` is one record, structured as a batch is, without the batch axis; ``records[a:b]`` and
+    ``records[[3, 1, 2]]`` are many, as one batch. Thread-safe.
+
+    >>> image, label = example.records[7]
+    >>> image.shape, int(label)
+    ((4, 4), 7)
+    """
+
+    def __init__(self, sequence: HyperSequence) -> None:
+        self._sequence = sequence
+
+    def __len__(self) -> int:
+        return self._sequence._n_records
+
+    def __getitem__(self, index: Any) -> Any:
+        sequence = self._sequence
+        if isinstance(index, slice | Sequence | np.ndarray):
+            order = chosen_order(index, sequence._n_records)
+            numbers = compose(order, sequence._order).span(0, order.n)
+            return sequence._build(sequence._source.read(numbers, sequence._chosen))
+        position = operator.index(index)
+        if not -len(self) <= position < len(self):
+            raise PositionError(f"record {position} of a sequence of {len(self)} records")
+        numbers = sequence._order.span(position % len(self), position % len(self) + 1)
+        return sequence._build([array[0] for array in sequence._source.read(numbers, sequence._chosen)])
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} records of {self._sequence!r}>"
+
+
+def rebatch(hyperseq: HyperSequence, new_batch_size: int) -> HyperSequence:
+    """``hyperseq.rebatch(new_batch_size)``, as a function (hypersequence 0.10 had both)."""
+    return hyperseq.rebatch(new_batch_size)
+
+
+def _seed(seed: int | None) -> int:
+    if seed is None:
+        return secrets.randbits(32)  # short enough to be copied from a repr by hand
+    return _whole(seed, "seed", 0)
+
+
+def _unit(by: str) -> Unit:
+    if by not in ("batch", "record"):
+        raise ArgumentError(f"by is 'batch' or 'record', not {by!r}")
+    return cast("Unit", by)
+
+
+def _whole(value: Any, what: str, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ArgumentError(f"{what}: expected a whole number, got {value!r}") from None
+    if not least <= number < 1 << 64:
+        raise ArgumentError(f"{what}: expected a whole number from {least} on, got {number}")
+    return number
+
+

@@ -1,0 +1,72 @@
+"""How a sequence looks at a prompt and in a notebook."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .core import HyperSequence
+
+
+def readable_nbytes(nbytes: int) -> str:
+    """A size for people.
+
+    >>> readable_nbytes(792), readable_nbytes(8 << 20)
+    ('792 B', '8.0 MiB')
+    """
+    size = float(nbytes)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError
+
+
+def _facts(sequence: HyperSequence) -> list[tuple[str, str]]:
+    paths = [file.path for file in sequence._source.files()]
+    names = Path(paths[0]).name if len(paths) == 1 else f"{Path(paths[0]).name} and {len(paths) - 1} more"
+    closed = " (closed)" if any(file.closed for file in sequence._source.files()) else ""
+    columns = [sequence.schema.columns[number] for number in sequence._chosen]
+    nbytes = sequence.n_records * sum(column.field.nbytes for column in columns)
+    facts = [
+        ("file", names + closed),
+        ("records", f"{sequence.n_records:,} ({readable_nbytes(nbytes)})"),
+        ("batches", f"{len(sequence):,} of {sequence.batch_size()}" + (", last one dropped if short" if sequence._drop_last else "")),
+    ]
+    facts += [(column.label, str(column.field)) for column in columns]
+    shuffles = shuffle_text(sequence)
+    return facts + ([("order", shuffles)] if shuffles else [])
+
+
+def shuffle_text(sequence: HyperSequence) -> str:
+    """The shuffle that a sequence would change from epoch to epoch, in words, or nothing."""
+    from ..order import Composed, InChunks, Shuffled
+
+    order = sequence._order
+    while isinstance(order, Composed):
+        order = order.outer
+    unit = "records"
+    if isinstance(order, InChunks):
+        unit, order = f"batches of {order.size}", order.chunks
+    if not isinstance(order, Shuffled):
+        return ""
+    return f"{unit} shuffled, seed {order.seed}, epoch {order.epoch}"
+
+
+def describe(sequence: HyperSequence) -> str:
+    """The repr: one line a fact."""
+    facts = _facts(sequence)
+    width = max(len(name) for name, _ in facts)
+    lines = [f"  {name:<{width}}  {text}" for name, text in facts]
+    return "\n".join([f"<{type(sequence).__name__}", *lines, ">"])
+
+
+def describe_html(sequence: HyperSequence) -> str:
+    """The same as an HTML table."""
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(name)}</th><td style='text-align:left'>{html.escape(text)}</td></tr>"
+        for name, text in _facts(sequence)
+    )
+    return f"<table><caption>{type(sequence).__name__}</caption>{rows}</table>"

@@ -1,0 +1,176 @@
+"""Where sequences come from, and the class names of hypersequence 0.10."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..errors import FileError
+from ..schema import Batch
+from ..source import JoinedSource, open_source
+from ..source.verify import Verify
+from .core import HyperSequence
+from .picking import chosen_order
+
+PathLike = str | os.PathLike[str]
+
+
+class HyperSequenceFile(HyperSequence):
+    """One ``.hsq`` file, opened for reading: a :class:`HyperSequence` of its batches in the order of writing.
+
+    Files of hypersequence 0.9 and 0.10 open as well; :func:`hypersequence.upgrade` rewrites them.
+
+    Args:
+        path: The file.
+        use_mmap: Map the file to memory (default), so that batches can be views. ``False`` reads with ordinary
+            calls, for file systems on which mappings misbehave, and where other processes may truncate the file.
+        copy_buffer: Always give owned, writable arrays, never views.
+        thread_safe: Accepted for compatibility. Every sequence can be read by many threads at once, so this has
+            nothing left to do.
+        verify: Checksums are checked the ``"first"`` time this handle touches a run of records (default),
+            ``"always"``, or ``"never"``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: It is no ``.hsq`` file, or its metadata are damaged; the message names the rule of SPEC.md.
+
+    Use it in a ``with`` statement, or call :meth:`close`; arrays that were read stay valid.
+
+    >>> with HyperSequenceFile(example_path) as seq:
+    ...     images, labels = seq[0]
+    >>> images.shape, labels.dtype
+    ((16, 4, 4), dtype('int64'))
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        use_mmap: bool = True,
+        copy_buffer: bool = False,
+        thread_safe: bool = False,
+        verify: Verify = "first",
+    ) -> None:
+        del thread_safe
+        super().__init__(open_source(path, use_mmap=use_mmap, copy_buffer=copy_buffer, verify=verify))
+
+    @property
+    def path(self) -> str:
+        """The file's absolute path."""
+        return self._source.files()[0].path
+
+    @property
+    def version(self) -> str:
+        """The format version: ``"3"``, or ``"0.10"`` or ``"0.9"`` for files of older packages."""
+        return self._source.files()[0].stored.version
+
+    @property
+    def created_ns(self) -> int | None:
+        """When the file was written, in nanoseconds since 1970-01-01 UTC; ``None`` for older versions."""
+        return self._source.files()[0].stored.created_ns
+
+
+class HyperSequenceView(HyperSequence):
+    """Some batches of a sequence, chosen by number, as in hypersequence 0.10.
+
+    Args:
+        hyperseq: The sequence to look at.
+        indices: Batch numbers in any order; ``None`` for all. A short last batch may only come last.
+
+    >>> [int(y[0]) for x, y in HyperSequenceView(example, [2, 0])]
+    [32, 0]
+    """
+
+    def __init__(self, hyperseq: HyperSequence, indices: Any = None) -> None:
+        self.__dict__.update(hyperseq.__dict__)
+        if indices is not None:
+            self.__dict__.update(hyperseq._choose_batches(chosen_order(indices, len(hyperseq))).__dict__)
+        self._unshuffled = None
+
+
+class FetchingHyperSequence(HyperSequence):
+    """A sequence that asks the system to read the coming batches ahead while this one is used.
+
+    Args:
+        hyperseq: The sequence to read.
+        max_prefetch: How many batches ahead.
+
+    The batches are the same. In hypersequence 0.10 a thread did this; now the operating system does.
+    """
+
+    def __init__(self, hyperseq: HyperSequence, max_prefetch: int = 10) -> None:
+        self.__dict__.update(hyperseq.__dict__)
+        self._unshuffled = None
+        self._max_prefetch = max(1, int(max_prefetch))
+
+    def __getitem__(self, index: Any) -> Any:
+        """Batch ``index``, after asking for the ones that follow."""
+        batch = super().__getitem__(index)
+        if isinstance(index, int):
+            start = (index % self._n_batches + 1) * self._batch_size
+            stop = min(start + self._max_prefetch * self._batch_size, self._n_records)
+            if start < stop:
+                self._source.prefetch(self._order.span(start, stop))
+        return batch
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Every batch in turn, with the next ones on their way."""
+        return (self[index] for index in range(len(self)))
+
+
+def open_files(
+    path: PathLike | Sequence[PathLike],
+    *,
+    use_mmap: bool = True,
+    copy_buffer: bool = False,
+    verify: Verify = "first",
+) -> HyperSequence:
+    """Open one file, or several of one schema as one sequence.
+
+    Args:
+        path: A file; a pattern with ``*``, ``?`` or ``[``, whose files come in sorted order; or a sequence of files
+            and patterns, in the order given.
+        use_mmap: See :class:`HyperSequenceFile`.
+        copy_buffer: See :class:`HyperSequenceFile`.
+        verify: See :class:`HyperSequenceFile`.
+
+    Returns:
+        A :class:`HyperSequenceFile` for a single file that is named, else a :class:`HyperSequence` over all records,
+        with the first file's batch size and user metadata.
+
+    Raises:
+        FileNotFoundError: A file does not exist, or a pattern matches none.
+        ArgumentError: The files have different schemas.
+
+    >>> len(open_files(example_path))
+    7
+    """
+    options: dict[str, Any] = {"use_mmap": use_mmap, "copy_buffer": copy_buffer, "verify": verify}
+    if isinstance(path, str | os.PathLike) and not _is_pattern(path):
+        return HyperSequenceFile(path, **options)
+    given = [path] if isinstance(path, str | os.PathLike) else list(path)
+    names = [name for one in given for name in (_matches(one) if _is_pattern(one) else [os.fspath(one)])]
+    if not names:
+        raise FileError("open: no files were given")
+    parts: list[Any] = []
+    try:
+        for name in names:
+            parts.append(open_source(name, **options))
+        return HyperSequence(JoinedSource(parts))
+    except BaseException:
+        for part in parts:
+            part.close()
+        raise
+
+
+def _is_pattern(path: PathLike) -> bool:
+    # A file whose own name has brackets is meant as that file.
+    return glob.has_magic(os.fspath(path)) and not os.path.exists(path)  # noqa: PTH110
+
+
+def _matches(pattern: PathLike) -> list[str]:
+    found = sorted(glob.glob(os.fspath(pattern), recursive=True))  # noqa: PTH207 - takes absolute patterns too
+    if not found:
+        raise FileNotFoundError(f"{os.fspath(pattern)}: no file matches this pattern")
+    return found

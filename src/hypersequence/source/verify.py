@@ -1,0 +1,137 @@
+"""Checksums: which runs of a file were checked already, and checking those that were not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import xxhash
+
+from ..errors import ChecksumError
+from ..schema import Array
+from ..stored import StoredFile
+from .handle import FileHandle
+
+Verify: TypeAlias = Literal["first", "always", "never"]
+
+
+class RunChecker:
+    """Checks every checksum run the first time that this handle touches it (or always, or never).
+
+    What was checked is remembered in one byte a run. Nothing here takes a lock: flags only ever go from 0 to 1, and
+    two threads that check the same run find the same.
+    """
+
+    def __init__(self, stored: StoredFile, handle: FileHandle, verify: Verify) -> None:
+        self._stored = stored
+        self._handle = handle
+        self._keep = verify == "first"
+        self._columns = [c.field.nbytes for c in stored.schema.columns]
+        self._run_records = stored.run_records or (1,) * len(self._columns)
+        self._runs_per_block = [-(-stored.block_records // n) for n in self._run_records]
+        self._last_checksums: tuple[int, tuple[bytes, ...]] = (-1, ())
+        self._flags: list[bytearray] = []
+        self._arrays: list[Array] = []
+        self._done_until: list[int] = []
+        #: Columns that may still have unchecked runs; empty means that reading needs no look at checksums at all.
+        self.unchecked: set[int] = set()
+        if verify == "never" or stored.read_checksums is None:
+            return
+        for column, nbytes in enumerate(self._columns):
+            n_runs = self._n_runs(column) if nbytes else 0
+            self._flags.append(bytearray(n_runs))
+            self._arrays.append(np.frombuffer(self._flags[-1], np.bool_))
+            self._done_until.append(0)
+            if n_runs:
+                self.unchecked.add(column)
+
+    def _n_runs(self, column: int) -> int:
+        stored = self._stored
+        if not stored.n_blocks:
+            return 0
+        last_records = stored.n_records - (stored.n_blocks - 1) * stored.block_records
+        return (stored.n_blocks - 1) * self._runs_per_block[column] + -(-last_records // self._run_records[column])
+
+    def check_rows(self, chosen: Sequence[int], block: int, row: int, n_rows: int) -> None:
+        """Check the runs that hold consecutive rows of a block.
+
+        Raises:
+            ChecksumError: Stored data changed after they were written.
+        """
+        for column in chosen:
+            if column not in self.unchecked or not n_rows:
+                continue
+            first = block * self._runs_per_block[column]
+            low = first + row // self._run_records[column]
+            high = first + (row + n_rows - 1) // self._run_records[column] + 1
+            flags = self._flags[column]
+            run = flags.find(0, low, high)
+            while run >= 0:
+                self._check(column, run)
+                run = flags.find(0, run + 1, high)
+
+    def check_scattered(self, chosen: Sequence[int], blocks: Array, rows: Array) -> None:
+        """Check the runs that hold scattered rows; ``blocks`` and ``rows`` go together.
+
+        Raises:
+            ChecksumError: Stored data changed after they were written.
+        """
+        for column in chosen:
+            if column not in self.unchecked:
+                continue
+            runs = blocks * self._runs_per_block[column] + rows // self._run_records[column]
+            unseen = runs[~self._arrays[column][runs]]
+            for run in np.unique(unseen).tolist():
+                self._check(column, run)
+
+    def _check(self, column: int, run: int) -> None:
+        stored, nbytes = self._stored, self._columns[column]
+        block, run_in_block = divmod(run, self._runs_per_block[column])
+        row = run_in_block * self._run_records[column]
+        block_records = min(stored.block_records, stored.n_records - block * stored.block_records)
+        n_rows = min(self._run_records[column], block_records - row)
+        offset = stored.first_block + block * stored.stride + stored.column_offsets[column] + row * nbytes
+        checksums = self._checksums(block)[column]
+        expected = int.from_bytes(checksums[8 * run_in_block : 8 * run_in_block + 8], "little")
+        # update() lets other threads run while it hashes; xxhash's one-shot functions do not.
+        hasher = xxhash.xxh3_64()
+        hasher.update(self._bytes(offset, n_rows * nbytes))
+        if hasher.intdigest() != expected:
+            first_record = block * stored.block_records + row
+            label = stored.schema.columns[column].label
+            raise ChecksumError(
+                f"{self._handle.path}: block {block}, records {first_record} to {first_record + n_rows - 1}, field "
+                f"{label}: the {n_rows * nbytes} bytes at offset {offset} changed after they were written (XXH3 is "
+                f"{hasher.intdigest():016x} instead of {expected:016x}); restore the file from a good copy [rule C1]",
+                path=self._handle.path,
+                rule="C1",
+                block=block,
+                first_record=first_record,
+                last_record=first_record + n_rows - 1,
+                field=label,
+                offset=offset,
+            )
+        if self._keep:
+            self._mark(column, run)
+
+    def _mark(self, column: int, run: int) -> None:
+        flags = self._flags[column]
+        flags[run] = 1
+        if run == self._done_until[column]:
+            until = flags.find(0, run)
+            self._done_until[column] = until
+            if until < 0:
+                self.unchecked = self.unchecked - {column}
+
+    def _checksums(self, block: int) -> tuple[bytes, ...]:
+        known, checksums = self._last_checksums
+        if known != block:
+            assert self._stored.read_checksums is not None
+            checksums = self._stored.read_checksums(self._handle.read, block)
+            self._last_checksums = (block, checksums)
+        return checksums
+
+    def _bytes(self, offset: int, nbytes: int) -> Any:
+        mapping = self._handle.mapping
+        return mapping[offset : offset + nbytes] if mapping is not None else self._handle.read(offset, nbytes)

@@ -1,0 +1,296 @@
+"""HyperSequenceWriter: records in, a file out."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from ..errors import ArgumentError, ClosedError, RecordError
+from ..layout import DEFAULT_BLOCK_NBYTES
+from ..schema import Array, Column, Schema
+from ..values import check_value, check_values, infer_schema
+from .blocks import FileBuilder
+from .meta import check_meta
+from .partfile import PartFile
+from .progress import RecordCounter
+
+
+class HyperSequenceWriter:
+    """Writes records to an ``.hsq`` file.
+
+    The file appears at ``path`` when :meth:`close` has made it complete, and not before; an existing file is replaced
+    in that same instant. Used in a ``with`` statement, an exception in the body aborts: nothing changes at ``path``,
+    and what was appended stays in a part file beside it, which the exception's notes name.
+
+    Args:
+        path: The file to write, usually ``*.hsq``. A symbolic link is followed.
+        batch_size: Records of a native batch, the unit in which a reader sees the file at first. Any other size can be
+            asked for when reading; one near to that of training keeps batches contiguous on disk.
+        schema: The structure of the records. ``None`` (default) lets the first record fix it; give it to write an
+            empty file, to widen text fields, or to have Python numbers stored in another type.
+        overwrite: ``False`` refuses at once if ``path`` exists.
+        progress: Show a progress line on a terminal; silent elsewhere.
+        block_nbytes: Size that blocks should come near to. A writer holds one block in memory, and a block holds at
+            least one batch. Smaller blocks make finer damage reports and more metadata; 8 MiB suit disks.
+        file_id: 16 bytes that tell this file from others; ``None`` draws them. Given, together with ``created_ns``,
+            the same records make the same bytes.
+        created_ns: Creation time in nanoseconds since 1970-01-01 UTC; ``None`` for now.
+
+    Raises:
+        FileError: The folder does not exist or cannot be written, or ``path`` exists and ``overwrite`` is false.
+        ArgumentError: An argument makes no sense.
+
+    Not thread-safe: use one writer a thread, each with a file of its own.
+
+    >>> with HyperSequenceWriter(folder / "squares.hsq", batch_size=4) as writer:
+    ...     for i in range(10):
+    ...         writer.append(inputs=np.full((2, 3), i, np.float32), outputs=i * i)
+    >>> HyperSequenceFile(folder / "squares.hsq")[2][1].tolist()
+    [64, 81]
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        batch_size: int = 16,
+        *,
+        schema: Schema | None = None,
+        overwrite: bool = True,
+        progress: bool = False,
+        block_nbytes: int = DEFAULT_BLOCK_NBYTES,
+        file_id: bytes | None = None,
+        created_ns: int | None = None,
+    ) -> None:
+        self._part: PartFile | None = None  # first, for __del__
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError(f"batch_size is a whole number from 1 on, not {batch_size!r}")
+        if block_nbytes < 1:
+            raise ArgumentError(f"block_nbytes is at least 1, not {block_nbytes}")
+        if file_id is not None and len(file_id) != 16:
+            raise ArgumentError(f"file_id has 16 bytes, not {len(file_id)}")
+        self._batch_size = int(batch_size)
+        self._block_nbytes = int(block_nbytes)
+        self._file_id = secrets.token_bytes(16) if file_id is None else bytes(file_id)
+        self._created_ns = time.time_ns() if created_ns is None else int(created_ns)
+        self._meta: dict[str, Any] = {}
+        self._builder: FileBuilder | None = None
+        self._row = 0
+        self._pid = os.getpid()
+        self._counter = RecordCounter(Path(path).name, progress)
+        self._part = PartFile(Path(path), overwrite=overwrite)
+        if schema is not None:
+            self._begin(schema)
+
+    # --- records -------------------------------------------------------------------------------------------------
+
+    def append(self, inputs: Any, outputs: Any = None, sample_weights: Any = None) -> None:
+        """Append one record.
+
+        Args:
+            inputs: One field (an array or scalar), a tuple of fields, or a dict of named fields. Python numbers and
+                text are taken where their conversion to the field's type is exact.
+            outputs: The same; leave it out for unlabelled data.
+            sample_weights: The same; weights that Keras multiplies losses with.
+
+        Raises:
+            RecordError: The record differs from the first one (or from ``schema``) in structure, shape or type, or its
+                type cannot be stored. Nothing of it is stored; the writer goes on.
+            FileError: The file system refused.
+            ClosedError: After ``close()``.
+        """
+        if self._builder is None:
+            self._begin(infer_schema((inputs, outputs, sample_weights), many=False))
+        row = self._row
+        targets = self._targets
+        if self._unstructured and sample_weights is None and (outputs is None) is (len(targets) == 1):
+            values: Any = (inputs, outputs)
+        else:
+            values = self._schema.flatten((inputs, outputs, sample_weights))
+        checked: list[Any] = []
+        for target, value in zip(targets, values, strict=False):
+            if type(value) is np.ndarray:
+                if value.dtype is not target.dtype or value.shape != target.shape:
+                    value = check_value(target.column, value)  # noqa: PLW2901
+            elif type(value) not in target.exact_types or (type(value) is int and not -(2**63) <= value < 2**63):
+                value = check_value(target.column, value)  # noqa: PLW2901
+            checked.append(value)
+        for target, value in zip(targets, checked, strict=True):
+            target.rows[row] = value
+        self._row = row + 1
+        if self._row == self._block_records:
+            self._flush()
+
+    def extend(self, inputs: Any, outputs: Any = None, sample_weights: Any = None) -> None:
+        """Append many records at once: the same as ``append`` for each, at the speed of the disk.
+
+        Args:
+            inputs: As for ``append``, with a leading axis of records on every array.
+            outputs: The same.
+            sample_weights: The same.
+
+        Raises:
+            RecordError: Structure, shape or type differ, or the arrays have different lengths. None of these records
+                is stored.
+            FileError: The file system refused.
+            ClosedError: After ``close()``.
+        """
+        given = (inputs, outputs, sample_weights)
+        if self._builder is None:
+            self._begin(infer_schema(given, many=True))
+        values = self._schema.flatten(given)
+        arrays = [check_values(target.column, value) for target, value in zip(self._targets, values, strict=True)]
+        lengths = {target.column.label: len(array) for target, array in zip(self._targets, arrays, strict=True)}
+        if len(set(lengths.values())) > 1:
+            raise RecordError(f"extend: the fields have different numbers of records: {lengths}")
+        done, n_records = 0, len(arrays[0])
+        while done < n_records:
+            count = min(n_records - done, self._block_records - self._row)
+            for target, array in zip(self._targets, arrays, strict=True):
+                target.rows[self._row : self._row + count] = array[done : done + count]
+            self._row += count
+            done += count
+            if self._row == self._block_records:
+                self._flush()
+
+    def user_meta(self) -> dict[str, Any]:
+        """The dict of metadata that :meth:`close` stores: text, numbers, lists, dicts, ``True``, ``None``.
+
+        Returns:
+            The dict itself; change it in place.
+        """
+        return self._meta
+
+    @property
+    def n_records(self) -> int:
+        """Records appended so far."""
+        return (self._builder.n_written if self._builder else 0) + self._row
+
+    def _begin(self, schema: Schema) -> None:
+        part = self._open_part()
+        self._schema = schema
+        self._builder = FileBuilder(
+            part, schema, self._batch_size, self._block_nbytes, self._file_id, self._created_ns
+        )
+        self._block_records = self._builder.buffer.geometry.block_records
+        self._targets = [
+            _Target(column, rows) for column, rows in zip(schema.columns, self._builder.buffer.columns, strict=True)
+        ]
+        roles = [column.role for column in schema.columns]
+        self._unstructured = roles in (["inputs"], ["inputs", "outputs"]) and not any(c.name for c in schema.columns)
+
+    def _flush(self) -> None:
+        if self._builder is None or self._part is None:
+            raise self._closed_error()
+        self._builder.write_full_block()
+        self._row = 0
+        self._counter.show(self._builder.n_written)
+
+    # --- ending --------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Write the last, possibly short block and the metadata, flush to disk, and put the file in place.
+
+        Raises:
+            RecordError: The user metadata cannot be stored, or there are neither records nor a schema. The writer
+                stays open: mend it and close again.
+            FileError: The file system refused; the message says where the data are.
+
+        Closing twice does nothing.
+        """
+        if self._part is None:
+            return
+        if self._builder is None:
+            raise RecordError(
+                f"{self._part.target}: no record was appended, so its structure is unknown; give schema= to write an "
+                "empty file"
+            )
+        check_meta(self._meta)
+        self._builder.write_last_block(self._row)
+        self._counter.show(self._builder.n_written)
+        self._row = 0
+        self._builder.finish(self._meta)
+        self._part.commit()
+        self._forget()
+
+    def abort(self) -> str:
+        """Give up: leave the target as it was and keep what was appended in a part file.
+
+        Returns:
+            One sentence that says where the records are.
+        """
+        part = self._part
+        if part is None:
+            return "the writer was closed already"
+        n_records, built = self.n_records, self._builder is not None and self.n_records > 0
+        try:
+            if built and self._builder is not None:
+                self._builder.write_last_block(self._row)
+        except OSError:  # the disk that made us give up; full blocks are safe
+            n_records = self._builder.n_written if self._builder else 0
+        self._forget()
+        if not n_records:
+            part.discard()
+            return f"{part.target} was not written, and no record was lost"
+        part.keep()
+        return (
+            f"{part.target} was not written; the {n_records} records appended so far are in {part.path} "
+            f"(`hsq recover --list {part.path.parent}` shows such files)"
+        )
+
+    def _forget(self) -> None:
+        self._part = None
+        self._builder = None
+        self._block_records = 0
+        self._targets = []
+        self._counter.stop()
+
+    def _open_part(self) -> PartFile:
+        if self._part is None:
+            raise self._closed_error()
+        return self._part
+
+    def _closed_error(self) -> ClosedError:
+        return ClosedError("the writer was closed; open a new one, a data set grows by adding files")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is not None:
+            error.add_note(self.abort())
+            return
+        try:
+            self.close()
+        except BaseException as failure:
+            failure.add_note(self.abort())
+            raise
+
+    def __del__(self) -> None:
+        if self._part is not None and os.getpid() == self._pid:
+            target = self._part.target
+            warnings.warn(f"writer of {target} was not closed: {self.abort()}", ResourceWarning, stacklevel=2)
+
+
+class _Target:
+    """Where a column's values go, and which of them need no closer look."""
+
+    __slots__ = ("column", "dtype", "exact_types", "rows", "shape")
+
+    def __init__(self, column: Column, rows: Array) -> None:
+        self.column = column
+        self.rows = rows
+        self.dtype = rows.dtype
+        self.shape = column.field.shape
+        exact: set[type] = set()
+        if self.shape == () and self.dtype.kind not in "SUmM":
+            exact.add(self.dtype.type)
+            python_type = {"int64": int, "float64": float, "bool": bool, "complex128": complex}.get(self.dtype.name)
+            exact |= {python_type} if python_type else set()
+        self.exact_types = frozenset(exact)

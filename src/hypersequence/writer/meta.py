@@ -1,0 +1,46 @@
+"""Whether user metadata can be stored without loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+from ..errors import RecordError
+from ..layout import MAX_META_NBYTES
+from ..layout.checks import MAX_JSON_DEPTH, encode_json
+
+
+def check_meta(meta: Mapping[str, Any]) -> None:
+    """Refuse what JSON cannot hold, or would silently change (keys that are not text, NaN).
+
+    Raises:
+        RecordError: The message names the key.
+    """
+    _check(meta, "user_meta()", 0)
+    nbytes = len(encode_json(meta))
+    if nbytes > MAX_META_NBYTES:
+        raise RecordError(f"user_meta(): {nbytes} bytes of JSON are over the limit of {MAX_META_NBYTES}")
+
+
+def _check(value: Any, where: str, depth: int) -> None:
+    if depth > MAX_JSON_DEPTH:
+        raise RecordError(f"{where}: nested deeper than {MAX_JSON_DEPTH} levels")
+    if isinstance(value, Mapping):
+        for key, member in cast("Mapping[Any, Any]", value).items():
+            if not isinstance(key, str):
+                raise RecordError(f"{where}: keys are text, not {type(key).__name__}: {key!r}")
+            _check(member, f"{where}[{key!r}]", depth + 1)
+    elif isinstance(value, list | tuple):
+        for i, member in enumerate(cast("list[Any]", value)):
+            _check(member, f"{where}[{i}]", depth + 1)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise RecordError(f"{where}: {value} is not JSON; store it as text or leave it out")
+    elif isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise RecordError(f"{where}: {value!r} is not valid Unicode") from None
+    elif value is not None and type(value) not in (bool, int):
+        raise RecordError(f"{where}: {type(value).__name__} is not JSON; convert it to a number, text, list or dict")
