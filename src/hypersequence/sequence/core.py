@@ -11,8 +11,9 @@ import numpy as np
 
 from ..errors import ArgumentError, PositionError
 from ..order import Evenly, Fixed, InChunks, Natural, Order, Shuffled, Sliced, Span, compose, split_counts
-from ..schema import Array, Batch, Schema
+from ..schema import Batch, Column, Schema
 from ..source import Source
+from .ahead import Ahead
 from .display import describe, describe_html
 from .mapping import Mapper, as_mapper
 from .picking import chosen_order
@@ -60,6 +61,8 @@ class HyperSequence:
         self._n_batches = n // size if self._drop_last else -(-n // size)
         self._n_records = self._n_batches * size if self._drop_last else n
         self._build = self._source.schema.builder(self._chosen)
+        self._ahead: Ahead | None = None
+        self._expected = -1
 
     def _with(self, **changes: Any) -> HyperSequence:
         other = HyperSequence.__new__(HyperSequence)
@@ -93,12 +96,34 @@ class HyperSequence:
             raise PositionError(f"batch {index} of a sequence of {self._n_batches} batches")
         start = index * self._batch_size
         stop = start + self._batch_size
-        numbers = self._order.span(start, stop if stop < self._n_records else self._n_records)
-        batch = self._build(self._source.read(numbers, self._chosen))
+        if stop > self._n_records:
+            stop = self._n_records
+        ahead = self._ahead
+        if ahead is None or not ahead.start <= start < ahead.stop:
+            ahead = self._plan_ahead(start)
+        if ahead is not None and start - ahead.start not in ahead.contiguous:
+            part = slice(start - ahead.start, stop - ahead.start)
+            arrays = self._source.gather(ahead.plan, part, self._chosen)
+        else:
+            numbers = self._order.span(start, stop)
+            if type(numbers) is not range:
+                self._expected = stop
+            arrays = self._source.read(numbers, self._chosen)
+        batch = self._build(arrays)
         if self._mappers:
+            first_record = int(self._order.span(start, start + 1)[0])
             for mapper in self._mappers:
-                batch = mapper(batch, self._epoch, numbers)
+                batch = mapper(batch, self._epoch, first_record)
         return batch
+
+    def _plan_ahead(self, start: int) -> Ahead | None:
+        """A plan for many batches, if the last one was scattered and this one follows it."""
+        if start != self._expected:
+            return None
+        ahead = Ahead(self._source, self._order, start, self._n_records, self._batch_size)
+        self._expected = ahead.stop
+        self._ahead = ahead  # at last, and at once: other threads see the old one or the new one
+        return ahead
 
     def __iter__(self) -> Iterator[Batch]:
         """Every batch in turn."""
@@ -126,6 +151,16 @@ class HyperSequence:
         return self._source.schema
 
     @property
+    def columns(self) -> tuple[Column, ...]:
+        """The fields that are read, in file order: all of the schema's, or what ``fields`` left."""
+        return tuple(self._source.schema.columns[number] for number in self._chosen)
+
+    @property
+    def has_map(self) -> bool:
+        """Whether ``map`` changes the batches on delivery."""
+        return bool(self._mappers)
+
+    @property
     def epoch(self) -> int:
         """The epoch whose order this is; see :meth:`at_epoch`."""
         return self._epoch
@@ -141,9 +176,8 @@ class HyperSequence:
         >>> image.shape, image.base, label.shape
         ((4, 4), dtype('float32'), ())
         """
-        columns = [self._source.schema.columns[number] for number in self._chosen]
-        inputs = tuple(c.field.record_dtype for c in columns if c.role == "inputs")
-        return inputs, tuple(c.field.record_dtype for c in columns if c.role == "outputs")
+        inputs = tuple(c.field.record_dtype for c in self.columns if c.role == "inputs")
+        return inputs, tuple(c.field.record_dtype for c in self.columns if c.role == "outputs")
 
     def no_inputs(self) -> int:
         """Number of input fields."""
@@ -256,6 +290,7 @@ class HyperSequence:
         self._order = begin
         self._order = Fixed(self._shuffle_order(_seed(seed), "batch", 0))
         self._unshuffled = begin
+        self._settle()
 
     def at_epoch(self, epoch: int) -> HyperSequence:
         """The same sequence in another epoch: its shuffles give another order, ``map`` another random stream.
@@ -375,7 +410,7 @@ class HyperSequence:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_build"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_build", "_ahead")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -6,6 +6,8 @@ import html
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..order import Composed, InChunks, Shuffled
+
 if TYPE_CHECKING:
     from .core import HyperSequence
 
@@ -28,7 +30,7 @@ def _facts(sequence: HyperSequence) -> list[tuple[str, str]]:
     paths = [file.path for file in sequence._source.files()]
     names = Path(paths[0]).name if len(paths) == 1 else f"{Path(paths[0]).name} and {len(paths) - 1} more"
     closed = " (closed)" if any(file.closed for file in sequence._source.files()) else ""
-    columns = [sequence.schema.columns[number] for number in sequence._chosen]
+    columns = sequence.columns
     nbytes = sequence.n_records * sum(column.field.nbytes for column in columns)
     facts = [
         ("file", names + closed),
@@ -42,8 +44,6 @@ def _facts(sequence: HyperSequence) -> list[tuple[str, str]]:
 
 def shuffle_text(sequence: HyperSequence) -> str:
     """The shuffle that a sequence would change from epoch to epoch, in words, or nothing."""
-    from ..order import Composed, InChunks, Shuffled
-
     order = sequence._order
     while isinstance(order, Composed):
         order = order.outer

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..order import Span
 from ..schema import Batch
 
 
@@ -24,13 +23,13 @@ class Mapper:
     wants_rng: bool
     seed: int
 
-    def __call__(self, batch: Batch, epoch: int, numbers: Span) -> Batch:
+    def __call__(self, batch: Batch, epoch: int, first_record: int) -> Batch:
         """The function's batch.
 
         Raises:
             ArgumentError: It gave something else than a tuple of one to three.
         """
-        result: Any = self.fn(batch, self._rng(epoch, int(numbers[0]))) if self.wants_rng else self.fn(batch)
+        result: Any = self.fn(batch, self._rng(epoch, first_record)) if self.wants_rng else self.fn(batch)
         if not isinstance(result, tuple) or not 1 <= len(result) <= 3:  # pyright: ignore[reportUnknownArgumentType]
             raise ArgumentError(
                 f"map: {getattr(self.fn, '__name__', self.fn)!r} must return (inputs,), (inputs, outputs) or "

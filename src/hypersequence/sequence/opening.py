@@ -7,7 +7,10 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..errors import FileError
+import numpy as np
+
+from ..errors import ArgumentError, FileError
+from ..order import Order
 from ..schema import Batch
 from ..source import JoinedSource, open_source
 from ..source.verify import Verify
@@ -76,17 +79,30 @@ class HyperSequenceView(HyperSequence):
 
     Args:
         hyperseq: The sequence to look at.
-        indices: Batch numbers in any order; ``None`` for all. A short last batch may only come last.
+        indices: Batch numbers in any order; ``None`` for all. A short batch moves to the end.
 
     >>> [int(y[0]) for x, y in HyperSequenceView(example, [2, 0])]
     [32, 0]
     """
 
     def __init__(self, hyperseq: HyperSequence, indices: Any = None) -> None:
-        self.__dict__.update(hyperseq.__dict__)
-        if indices is not None:
-            self.__dict__.update(hyperseq._choose_batches(chosen_order(indices, len(hyperseq))).__dict__)
+        chosen = hyperseq if indices is None else hyperseq._choose_batches(_short_last(indices, hyperseq))
+        self.__dict__.update(chosen.__dict__)
         self._unshuffled = None
+        self._settle()
+
+
+def _short_last(indices: Any, hyperseq: HyperSequence) -> Order:
+    """Batch numbers as an order, the short batch (if it is among them) moved to the end, where it can be short."""
+    n_batches = len(hyperseq)
+    order = chosen_order(indices, n_batches)
+    if hyperseq.n_records % hyperseq.batch_size() == 0:
+        return order
+    numbers = np.asarray(order.span(0, order.n))
+    n_short = int((numbers == n_batches - 1).sum())
+    if n_short > 1:
+        raise ArgumentError(f"batch {n_batches - 1} is short and can be in a view only once")
+    return chosen_order([*numbers[numbers != n_batches - 1].tolist(), *[n_batches - 1] * n_short], n_batches)
 
 
 class FetchingHyperSequence(HyperSequence):
@@ -102,6 +118,7 @@ class FetchingHyperSequence(HyperSequence):
     def __init__(self, hyperseq: HyperSequence, max_prefetch: int = 10) -> None:
         self.__dict__.update(hyperseq.__dict__)
         self._unshuffled = None
+        self._settle()
         self._max_prefetch = max(1, int(max_prefetch))
 
     def __getitem__(self, index: Any) -> Any:

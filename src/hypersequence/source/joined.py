@@ -40,16 +40,25 @@ class JoinedSource:
             if numbers.stop - start <= self._parts[part].n_records:
                 return self._parts[part].read(range(numbers.start - start, numbers.stop - start), chosen)
             numbers = np.arange(numbers.start, numbers.stop)
-        flat_numbers = numbers.reshape(-1)
+        found = self.gather(numbers.reshape(-1), slice(0, numbers.size), chosen)
+        return found if numbers.ndim == 1 else [a.reshape(*numbers.shape, *a.shape[1:]) for a in found]
+
+    def plan(self, numbers: Array) -> Array:
+        """The numbers themselves: which file they belong to is found batch by batch."""
+        return numbers
+
+    def gather(self, plan: Array, part: slice, chosen: Sequence[int]) -> list[Array]:
+        """Owned arrays of the chosen columns for a part of a plan's records."""
+        flat_numbers = plan[part]
         owners = np.searchsorted(self._starts, flat_numbers, side="right") - 1
         fields = [self.schema.columns[number].field for number in chosen]
         arrays = [lease((len(flat_numbers), *field.shape), field.dtype) for field in fields]
-        for part in np.unique(owners).tolist():
-            where = np.flatnonzero(owners == part)
-            found = self._parts[part].read(flat_numbers[where] - self._starts[part], chosen)
+        for owner in np.unique(owners).tolist():
+            where = np.flatnonzero(owners == owner)
+            found = self._parts[owner].read(flat_numbers[where] - self._starts[owner], chosen)
             for array, values in zip(arrays, found, strict=True):
                 array[where] = values
-        return [a.reshape(*numbers.shape, *field.shape) for a, field in zip(arrays, fields, strict=True)]
+        return arrays
 
     def prefetch(self, numbers: Numbers) -> None:
         """Ask the system to read ahead; returns at once."""

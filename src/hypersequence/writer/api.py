@@ -113,15 +113,14 @@ class HyperSequenceWriter:
             values: Any = (inputs, outputs)
         else:
             values = self._schema.flatten((inputs, outputs, sample_weights))
-        checked: list[Any] = []
-        for target, value in zip(targets, values, strict=False):
-            if type(value) is np.ndarray:
+        # A row counts only when the line after this loop says so: a refused value leaves nothing behind.
+        for target, value in zip(targets, values):  # noqa: B905 - the structure was checked, and strict costs time
+            kind = type(value)
+            if kind is np.ndarray:
                 if value.dtype is not target.dtype or value.shape != target.shape:
                     value = check_value(target.column, value)  # noqa: PLW2901
-            elif type(value) not in target.exact_types or (type(value) is int and not -(2**63) <= value < 2**63):
+            elif kind not in target.exact_types or (kind is int and not -(2**63) <= value < 2**63):
                 value = check_value(target.column, value)  # noqa: PLW2901
-            checked.append(value)
-        for target, value in zip(targets, checked, strict=True):
             target.rows[row] = value
         self._row = row + 1
         if self._row == self._block_records:

@@ -1,0 +1,1 @@
+"""The edges to frameworks, one module each; nothing else imports a framework."""

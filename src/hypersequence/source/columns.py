@@ -1,0 +1,141 @@
+"""One column of a file: arrays over the mapping, and the gather."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ..layout import JOIN_LIMIT_NBYTES
+from ..schema import Array
+from ..stored import StoredFile
+from .buffers import lease
+from .handle import FileHandle
+
+_PIECE_NBYTES = 256 << 10
+
+
+class Plan:
+    """Where scattered records lie, worked out once for many batches."""
+
+    __slots__ = ("blocks", "numbers", "positions", "rows")
+
+    def __init__(self, numbers: Array, block_records: int, n_blocks: int) -> None:
+        self.numbers = numbers
+        self.blocks = numbers // block_records if n_blocks > 1 else np.zeros_like(numbers)
+        self.rows = numbers - self.blocks * block_records if n_blocks > 1 else numbers
+        self.positions: dict[int, Array] = {}  # by gap: place in the row of all records
+
+    def at_gap(self, gap: int) -> Array:
+        """Places in a column whose blocks are ``gap`` records apart."""
+        if not gap:
+            return self.numbers
+        found = self.positions.get(gap)
+        if found is None:
+            found = self.positions[gap] = self.numbers + self.blocks * gap
+        return found
+
+
+class StoredColumn:
+    """A column as arrays over the mapping, whose gaps between blocks are never named.
+
+    ``rows`` is every record in one row, where the block stride allows that and the data are aligned and little-endian.
+    """
+
+    def __init__(self, stored: StoredFile, number: int, handle: FileHandle) -> None:
+        field = stored.schema.columns[number].field
+        self.dtype, self.shape, self.nbytes = field.dtype, field.shape, field.nbytes
+        self._handle = handle
+        self._stride = stored.stride
+        self._start = stored.first_block + stored.column_offsets[number]
+        self._stored_dtype = stored.stored_dtypes[number]
+        self._native = self._stored_dtype == self.dtype
+        self.viewable = self._native and (self._start | self._stride) % max(1, self.dtype.alignment) == 0
+        self.rows: Array | None = None
+        self.gap = 0
+        self._bytes_in_row: Array | None = None  # the same as bytes, for np.take
+        self._bytes_by_block: Array | None = None  # [block, row], where the stride does not allow one row
+        self._void = np.dtype((np.void, self.nbytes))
+        if handle.mapping is not None and self.nbytes and stored.n_blocks:
+            self._view(stored, handle.mapping)
+
+    def _view(self, stored: StoredFile, mapping: memoryview) -> None:
+        first = np.ndarray(self.shape, self._stored_dtype, mapping, self._start)
+        shape, strides = (stored.n_blocks, stored.block_records), (stored.stride, self.nbytes)
+        # A short last block makes these shapes end behind the file; rows past the records are never asked for.
+        self._blocks = as_strided(first, (*shape, *self.shape), (*strides, *first.strides), writeable=False)
+        if stored.n_blocks == 1 or stored.stride % self.nbytes == 0:
+            per_stride = stored.stride // self.nbytes if stored.n_blocks > 1 else stored.block_records
+            self.gap = per_stride - stored.block_records
+            last_rows = stored.n_records - (stored.n_blocks - 1) * stored.block_records
+            n_rows = (stored.n_blocks - 1) * per_stride + last_rows
+            # np.take copies an unaligned or byte-swapped array whole before it begins; bytes are never either.
+            self._bytes_in_row = np.ndarray((n_rows,), self._void, mapping, self._start)
+            if self.viewable:
+                self.rows = np.ndarray((n_rows, *self.shape), self.dtype, mapping, self._start)
+        elif self.nbytes <= JOIN_LIMIT_NBYTES:
+            void = np.ndarray((), self._void, mapping, self._start)
+            self._bytes_by_block = as_strided(void, shape, strides, writeable=False)
+
+    def read_rows(self, block: int, row: int, n_rows: int, *, view: bool) -> Array:
+        """Consecutive rows of a block, as a view if that is wanted and possible."""
+        if not self.nbytes or not n_rows:
+            return self._empty(n_rows)
+        if self._handle.mapping is None:
+            out = lease((n_rows, *self.shape), self._stored_dtype)
+            self._handle.read_into(_bytes_of(out), self._start + block * self._stride + row * self.nbytes)
+            return self._to_native(out)
+        found = self._blocks[block, row : row + n_rows]
+        if view and self.viewable:
+            return found
+        out = lease(found.shape, self.dtype)
+        out[...] = found
+        return out
+
+    def gather(self, plan: Plan, part: slice) -> Array:
+        """Scattered rows, into memory of their own."""
+        n_rows = part.stop - part.start
+        if not self.nbytes or not n_rows:
+            return self._empty(n_rows)
+        out = lease((n_rows, *self.shape), self._stored_dtype)
+        if self._handle.mapping is None:
+            self._read_scattered(_bytes_of(out), plan.blocks[part], plan.rows[part])
+        elif self._bytes_in_row is not None and self.nbytes <= JOIN_LIMIT_NBYTES:
+            # mode="clip" because the default would gather into a temporary first, to keep `out` whole on an error.
+            if self.rows is not None:
+                self.rows.take(plan.at_gap(self.gap)[part], 0, out, "clip")
+            else:
+                target = np.ndarray((n_rows,), self._void, out)
+                self._bytes_in_row.take(plan.at_gap(self.gap)[part], 0, target, "clip")
+        elif self._bytes_by_block is not None:
+            self._gather_pieces(self._bytes_by_block, out, plan.blocks[part], plan.rows[part])
+        else:
+            for i, (block, row) in enumerate(zip(plan.blocks[part].tolist(), plan.rows[part].tolist(), strict=True)):
+                out[i] = self._blocks[block, row]
+        return self._to_native(out)
+
+    def _gather_pieces(self, source: Array, out: Array, blocks: Array, rows: Array) -> None:
+        """Records that do not divide the block stride: NumPy's indexing has no ``out``, so by small pieces."""
+        target = np.ndarray((len(out),), self._void, out)
+        step = max(1, _PIECE_NBYTES // self.nbytes)
+        for start in range(0, len(target), step):
+            piece = slice(start, start + step)
+            target[piece] = source[blocks[piece], rows[piece]]
+
+    def _read_scattered(self, target: memoryview, blocks: Array, rows: Array) -> None:
+        offsets = blocks * self._stride + rows * self.nbytes + self._start
+        # Neighbours are read together.
+        starts = np.flatnonzero(np.diff(offsets, prepend=-1 - self.nbytes) != self.nbytes).tolist()
+        for start, stop in zip(starts, [*starts[1:], len(offsets)], strict=True):
+            self._handle.read_into(target[start * self.nbytes : stop * self.nbytes], int(offsets[start]))
+
+    def _empty(self, n_rows: int) -> Array:
+        return np.ndarray((n_rows, *self.shape), self.dtype)
+
+    def _to_native(self, out: Array) -> Array:
+        return out if self._native else out.astype(self.dtype)
+
+
+def _bytes_of(array: Any) -> memoryview:
+    return memoryview(np.ndarray((array.nbytes,), np.uint8, array))
