@@ -34,7 +34,7 @@ from .errors import (
 )
 from .schema import Field, Schema
 from .sequence import FetchingHyperSequence, HyperSequence, HyperSequenceFile, HyperSequenceView, Records, rebatch
-from .sequence import open_files as open  # noqa: A004 - hs.open is the name people expect
+from .sequence import open_files as open
 from .writer import HyperSequenceWriter
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 
+from .elements import dtype_from_name
 from .errors import FormatError, HyperSequenceError
-from .schema import Field, Schema, dtype_from_name
+from .schema import Field, Schema
 from .stored import Read, StoredFile
 
 _MARKER = b"@@FSEQ@@"

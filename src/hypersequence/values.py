@@ -55,7 +55,9 @@ def infer_schema(given: tuple[Any, Any, Any], *, many: bool) -> Schema:
 def _as_array(value: Any, where: str) -> Array:
     if isinstance(value, np.ndarray):
         if np.ma.isMaskedArray(cast("Array", value)):
-            raise RecordError(f"{where}: a masked array would lose its mask; use filled(), and store the mask as a field")
+            raise RecordError(
+                f"{where}: a masked array would lose its mask; use filled(), and store the mask as a field"
+            )
         return cast("Array", value)
     if type(value) in _PYTHON_SCALARS:
         _refuse_trailing_nul(value, where)
@@ -64,12 +66,16 @@ def _as_array(value: Any, where: str) -> Array:
         except OverflowError:
             raise RecordError(f"{where}: {value} does not fit int64; say the type with schema=") from None
     if isinstance(value, list):
-        raise RecordError(f"{where}: a list is ambiguous; give np.asarray(...) for one array, a tuple for several fields")
+        raise RecordError(
+            f"{where}: a list is ambiguous; give np.asarray(...) for one array, a tuple for several fields"
+        )
     if isinstance(value, np.generic) or hasattr(value, "__array__"):
         try:
-            return np.asarray(value)
+            return np.asarray(cast("Any", value))
         except (TypeError, ValueError, RuntimeError) as error:
-            raise RecordError(f"{where}: {type(value).__name__} cannot be made into an array: {error}") from error
+            raise RecordError(
+                f"{where}: {type(cast('Any', value)).__name__} cannot be made into an array: {error}"
+            ) from error
     raise RecordError(f"{where}: expected an array or a scalar, got {type(value).__name__}")
 
 

@@ -115,7 +115,7 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
     # --- for Keras: the protocol of its data adapters --------------------------------------------------------------
 
     @property
-    def num_batches(self) -> int | None:
+    def num_batches(self) -> int | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Batches of an epoch; ``None`` (endless) for a Keras loop that counts steps itself.
 
         Keras ends an epoch early, with a warning, where the steps pass the end of data of known length. Only the loop

@@ -117,7 +117,9 @@ def parse_frame(data: bytes | memoryview, path: str, file_id: bytes, record_nbyt
     n_runs = 0
     for column, record in enumerate(record_nbytes):
         row = _CHUNK.unpack_from(data, _HEAD.size + column * _CHUNK.size)
-        at, stored, run, runs, first_run = _check_chunk(row, path, f"{where}, column {column}", column, record, n_records)
+        at, stored, run, runs, first_run = _check_chunk(
+            row, path, f"{where}, column {column}", column, record, n_records
+        )
         start = rows_end + 8 * n_runs
         if first_run != n_runs or start + 8 * runs + _CRC.size > length:
             fail(path, "B9", f"{where}, column {column}: its checksums lie outside the frame")

@@ -116,7 +116,9 @@ class _Index:
         if n_blocks > 1 and first.nbytes > header.stride:
             fail(self.path, "I4", f"blocks of {first.nbytes} bytes overlap at a stride of {header.stride}")
         if align(last.offset + last.nbytes) != trailer.index_offset:
-            fail(self.path, "I4", f"the last block ends at {last.offset + last.nbytes}, the index is not right behind it")
+            fail(
+                self.path, "I4", f"the last block ends at {last.offset + last.nbytes}, the index is not right behind it"
+            )
 
     def checksums(self, first: Frame, read: Read, block: int) -> tuple[bytes, ...]:
         """The checksums of a block's runs, for each column."""

@@ -6,8 +6,9 @@ import struct
 from dataclasses import dataclass
 from typing import Any, cast
 
+from ..elements import dtype_from_name
 from ..errors import HyperSequenceError
-from ..schema import ROLES, Field, Schema, dtype_from_name, name_problem
+from ..schema import ROLES, Field, Schema, name_problem
 from .checks import MAX_U63, align, crc32, decode_json, encode_json, fail
 
 MAGIC = b"\x89HSQ\r\n\x1a\n"
@@ -148,5 +149,5 @@ def _parse_field(given: Any, path: str, role: str) -> Field:
     if not isinstance(type_name, str) or dtype_from_name(type_name) is None:
         fail(path, "H9", f"the schema's {role} have an unknown element type {str(type_name)[:80]!r}", unsupported=True)
     if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in cast("list[Any]", shape)):
-        fail(path, "H9", f"the schema's {role} have an impossible shape {str(shape)[:80]}")
+        fail(path, "H9", f"the schema's {role} have an impossible shape {str(cast('object', shape))[:80]}")
     return Field(type_name, cast("list[int]", shape))

@@ -77,7 +77,9 @@ def parse_trailer(data: bytes, path: str, file_nbytes: int, header: Header) -> T
     if crc != crc32(data[: TRAILER_NBYTES - 12]):
         fail(path, "T2", "the trailer is damaged (CRC-32 differs)")
     if trailer.file_nbytes != file_nbytes:
-        fail(path, "T3", f"has {file_nbytes} bytes, but its trailer says {trailer.file_nbytes}: parts were lost or added")
+        fail(
+            path, "T3", f"has {file_nbytes} bytes, but its trailer says {trailer.file_nbytes}: parts were lost or added"
+        )
     if trailer.file_id != header.file_id or trailer.header_crc != header.crc:
         fail(path, "T4", "its header and its end belong to different files")
     n, blocks = trailer.n_records, trailer.n_blocks

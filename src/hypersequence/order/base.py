@@ -32,7 +32,7 @@ class Order(Protocol):
         ...
 
 
-def _consecutive(numbers: Positions) -> Span:
+def as_span(numbers: Positions) -> Span:
     """A range instead of an array that counts up by one."""
     n = len(numbers)
     if n and numbers[-1] - numbers[0] == n - 1 and (n < 3 or bool((np.diff(numbers) == 1).all())):
@@ -101,7 +101,7 @@ class Chosen(_Steady):
 
     def span(self, start: int, stop: int) -> Span:
         """A range where the list counts up."""
-        return _consecutive(self.numbers[start:stop])
+        return as_span(self.numbers[start:stop])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Chosen) and np.array_equal(self.numbers, other.numbers)
@@ -226,7 +226,7 @@ class Composed:
         between = self.outer.span(start, stop)
         if isinstance(between, range):
             return self.inner.span(between.start, between.stop)
-        return _consecutive(self.inner.at(between))
+        return as_span(self.inner.at(between))
 
     def at_epoch(self, epoch: int) -> Order:
         """Both in another epoch."""

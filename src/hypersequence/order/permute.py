@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Order, Positions, Span, _consecutive
+from .base import Order, Positions, Span, as_span
 
 #: Up to here a permutation is a sort by hashed keys, above it a bijection in closed form.
 SORT_LIMIT = 1 << 16
@@ -138,7 +138,7 @@ class Shuffled:
             moves = start < self.n - self.last_stays
             one = _permutation(self.n - self.last_stays, self.seed, self.epoch).one(start) if moves else start
             return range(one, one + 1)
-        return _consecutive(self.at(np.arange(start, stop)))
+        return as_span(self.at(np.arange(start, stop)))
 
     def at_epoch(self, epoch: int) -> Order:
         """Another permutation."""

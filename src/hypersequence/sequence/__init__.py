@@ -1,7 +1,8 @@
 """What a person holds: sequences of batches, and the files they come from."""
 
-from .core import HyperSequence, Records, rebatch
+from .core import HyperSequence, rebatch
 from .opening import FetchingHyperSequence, HyperSequenceFile, HyperSequenceView, open_files
+from .records import Records
 
 __all__ = [
     "FetchingHyperSequence",

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import operator
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 
 from ..errors import ArgumentError, PositionError
-from ..order import Evenly, Fixed, InChunks, Natural, Order, Shuffled, Sliced, Span, compose, split_counts
+from ..order import Evenly, Fixed, InChunks, Natural, Order, Shuffled, Sliced, compose, split_counts
 from ..schema import Batch, Column, Schema
 from ..source import Source
 from .ahead import Ahead
 from .display import describe, describe_html
 from .mapping import Mapper, as_mapper
 from .picking import chosen_order
+from .records import Records
 
 if TYPE_CHECKING:
     from ..adapters.keras import KerasSequence
@@ -88,7 +89,7 @@ class HyperSequence:
         """
         if type(index) is not int:
             if isinstance(index, slice):
-                return self._batches(index)
+                return self._batches(cast("slice[Any, Any, Any]", index))
             index = operator.index(index)
         if index < 0:
             index += self._n_batches
@@ -253,9 +254,7 @@ class HyperSequence:
         n = _whole(n, "rebatch", 1)
         return self._with(batch_size=n, drop_last=bool(drop_last))
 
-    def shuffled(
-        self, seed: int | None = None, by: Unit = "batch", *, epoch: int = 0
-    ) -> HyperSequence:
+    def shuffled(self, seed: int | None = None, by: Unit = "batch", *, epoch: int = 0) -> HyperSequence:
         """The same records in a random order, a pure function of ``(seed, epoch)`` (SPEC.md says which).
 
         Args:
@@ -417,39 +416,6 @@ class HyperSequence:
         self._settle()
 
 
-class Records(Sequence[Any]):
-    """The records of a sequence, one by one: what a map-style data set needs.
-
-    ``records[i]`` is one record, structured as a batch is, without the batch axis; ``records[a:b]`` and
-    ``records[[3, 1, 2]]`` are many, as one batch. Thread-safe.
-
-    >>> image, label = example.records[7]
-    >>> image.shape, int(label)
-    ((4, 4), 7)
-    """
-
-    def __init__(self, sequence: HyperSequence) -> None:
-        self._sequence = sequence
-
-    def __len__(self) -> int:
-        return self._sequence._n_records
-
-    def __getitem__(self, index: Any) -> Any:
-        sequence = self._sequence
-        if isinstance(index, slice | Sequence | np.ndarray):
-            order = chosen_order(index, sequence._n_records)
-            numbers = compose(order, sequence._order).span(0, order.n)
-            return sequence._build(sequence._source.read(numbers, sequence._chosen))
-        position = operator.index(index)
-        if not -len(self) <= position < len(self):
-            raise PositionError(f"record {position} of a sequence of {len(self)} records")
-        numbers = sequence._order.span(position % len(self), position % len(self) + 1)
-        return sequence._build([array[0] for array in sequence._source.read(numbers, sequence._chosen)])
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} records of {self._sequence!r}>"
-
-
 def rebatch(hyperseq: HyperSequence, new_batch_size: int) -> HyperSequence:
     """``hyperseq.rebatch(new_batch_size)``, as a function (hypersequence 0.10 had both)."""
     return hyperseq.rebatch(new_batch_size)
@@ -461,10 +427,10 @@ def _seed(seed: int | None) -> int:
     return _whole(seed, "seed", 0)
 
 
-def _unit(by: str) -> Unit:
+def _unit(by: Unit) -> Unit:
     if by not in ("batch", "record"):
         raise ArgumentError(f"by is 'batch' or 'record', not {by!r}")
-    return cast("Unit", by)
+    return by
 
 
 def _whole(value: Any, what: str, least: int) -> int:
@@ -475,5 +441,3 @@ def _whole(value: Any, what: str, least: int) -> int:
     if not least <= number < 1 << 64:
         raise ArgumentError(f"{what}: expected a whole number from {least} on, got {number}")
     return number
-
-

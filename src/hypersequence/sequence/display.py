@@ -1,5 +1,8 @@
 """How a sequence looks at a prompt and in a notebook."""
 
+# A sequence and its looks are one thing in two files.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import html
@@ -35,7 +38,11 @@ def _facts(sequence: HyperSequence) -> list[tuple[str, str]]:
     facts = [
         ("file", names + closed),
         ("records", f"{sequence.n_records:,} ({readable_nbytes(nbytes)})"),
-        ("batches", f"{len(sequence):,} of {sequence.batch_size()}" + (", last one dropped if short" if sequence._drop_last else "")),
+        (
+            "batches",
+            f"{len(sequence):,} of {sequence.batch_size()}"
+            + (", last one dropped if short" if sequence._drop_last else ""),
+        ),
     ]
     facts += [(column.label, str(column.field)) for column in columns]
     shuffles = shuffle_text(sequence)
@@ -66,7 +73,7 @@ def describe(sequence: HyperSequence) -> str:
 def describe_html(sequence: HyperSequence) -> str:
     """The same as an HTML table."""
     rows = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(name)}</th><td style='text-align:left'>{html.escape(text)}</td></tr>"
+        f"<tr style='text-align:left'><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>"
         for name, text in _facts(sequence)
     )
     return f"<table><caption>{type(sequence).__name__}</caption>{rows}</table>"

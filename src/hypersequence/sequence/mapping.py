@@ -7,7 +7,7 @@ import inspect
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,12 +30,12 @@ class Mapper:
             ArgumentError: It gave something else than a tuple of one to three.
         """
         result: Any = self.fn(batch, self._rng(epoch, first_record)) if self.wants_rng else self.fn(batch)
-        if not isinstance(result, tuple) or not 1 <= len(result) <= 3:  # pyright: ignore[reportUnknownArgumentType]
+        if not isinstance(result, tuple) or not 1 <= len(cast("Batch", result)) <= 3:
             raise ArgumentError(
                 f"map: {getattr(self.fn, '__name__', self.fn)!r} must return (inputs,), (inputs, outputs) or "
-                f"(inputs, outputs, sample_weights), not {type(result).__name__}"
+                f"(inputs, outputs, sample_weights), not {type(cast('object', result)).__name__}"
             )
-        return result  # pyright: ignore[reportUnknownVariableType]
+        return cast("Batch", result)
 
     def _rng(self, epoch: int, first_record: int) -> np.random.Generator:
         digest = hashlib.sha256(b"hsq map 1" + struct.pack("<QQQ", self.seed, epoch, first_record)).digest()

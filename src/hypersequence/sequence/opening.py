@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import ArgumentError, FileError
 from ..order import Order
 from ..schema import Batch
-from ..source import JoinedSource, open_source
+from ..source import JoinedSource, Source, open_source
 from ..source.verify import Verify
 from .core import HyperSequence
 from .picking import chosen_order
@@ -170,10 +170,9 @@ def open_files(
     names = [name for one in given for name in (_matches(one) if _is_pattern(one) else [os.fspath(one)])]
     if not names:
         raise FileError("open: no files were given")
-    parts: list[Any] = []
+    parts: list[Source] = []
     try:
-        for name in names:
-            parts.append(open_source(name, **options))
+        parts.extend(open_source(name, **options) for name in names)
         return HyperSequence(JoinedSource(parts))
     except BaseException:
         for part in parts:

@@ -49,8 +49,9 @@ class _Lease(np.ndarray[Any, Any]):
 
     def __del__(self) -> None:
         shelf = _shelves.get(self.nbytes)
-        if shelf is not None and len(shelf) < shelf.limit and type(self.base) is mmap.mmap:
-            shelf.append(self.base)
+        memory: Any = self.base
+        if shelf is not None and len(shelf) < shelf.limit and type(memory) is mmap.mmap:
+            shelf.append(memory)
 
 
 def _shelf(size: int) -> _Shelf:

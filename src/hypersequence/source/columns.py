@@ -138,4 +138,5 @@ class StoredColumn:
 
 
 def _bytes_of(array: Any) -> memoryview:
-    return memoryview(np.ndarray((array.nbytes,), np.uint8, array))
+    flat: Any = np.ndarray((array.nbytes,), np.uint8, array)
+    return memoryview(flat)

@@ -69,7 +69,7 @@ class FileHandle:
         found = self._read_some(target, offset)
         if found < target.nbytes:
             raise FileChangedError(
-                f"{self.path}: ends {target.nbytes - found} bytes early, at {offset + found}: it was truncated while open",
+                f"{self.path}: ends at {offset + found}, {target.nbytes - found} bytes early: truncated while open",
                 path=self.path,
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class JoinedSource:
                     "one schema together"
                 )
         self.batch_size = parts[0].batch_size
-        self._parts = list(parts)
+        self._parts: list[Source] = list(parts)
         self._starts = [0, *accumulate(part.n_records for part in parts)]
         self.n_records = self._starts.pop()
 
@@ -53,7 +53,7 @@ class JoinedSource:
         owners = np.searchsorted(self._starts, flat_numbers, side="right") - 1
         fields = [self.schema.columns[number].field for number in chosen]
         arrays = [lease((len(flat_numbers), *field.shape), field.dtype) for field in fields]
-        for owner in np.unique(owners).tolist():
+        for owner in cast("list[int]", np.unique(owners).tolist()):
             where = np.flatnonzero(owners == owner)
             found = self._parts[owner].read(flat_numbers[where] - self._starts[owner], chosen)
             for array, values in zip(arrays, found, strict=True):
@@ -64,7 +64,7 @@ class JoinedSource:
         """Ask the system to read ahead; returns at once."""
         numbers = np.asarray(numbers)
         owners = np.searchsorted(self._starts, numbers, side="right") - 1
-        for part in np.unique(owners).tolist():
+        for part in cast("list[int]", np.unique(owners).tolist()):
             self._parts[part].prefetch(numbers[owners == part] - self._starts[part])
 
     def user_meta(self) -> dict[str, Any]:

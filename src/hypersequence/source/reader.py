@@ -170,9 +170,10 @@ class FileSource:
         self._columns = [StoredColumn(self.stored, c.number, self._handle) for c in self.schema.columns]
 
     def __reduce__(self) -> Any:
-        return _reopen, (self.path, self._options, self._same())
+        return _reopen, (self.path, self._options, self.same())
 
-    def _same(self) -> tuple[Any, ...]:
+    def same(self) -> tuple[Any, ...]:
+        """What tells this file from another one at the same path."""
         stored = self.stored
         return stored.file_id, stored.digest, stored.n_records, self._handle.nbytes
 
@@ -190,7 +191,7 @@ def open_source(path: str | os.PathLike[str], *, use_mmap: bool, copy_buffer: bo
 
 def _reopen(path: str, options: dict[str, Any], same: tuple[Any, ...]) -> FileSource:
     source = FileSource(path, **options)
-    if source._same() != same:
+    if source.same() != same:
         source.close()
         raise FileChangedError(
             f"{path}: the file was replaced since this sequence was made; make the sequence again", path=path

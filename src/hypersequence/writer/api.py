@@ -115,12 +115,12 @@ class HyperSequenceWriter:
             values = self._schema.flatten((inputs, outputs, sample_weights))
         # A row counts only when the line after this loop says so: a refused value leaves nothing behind.
         for target, value in zip(targets, values):  # noqa: B905 - the structure was checked, and strict costs time
-            kind = type(value)
+            kind = type(value)  # pyright: ignore[reportUnknownVariableType] - cast() costs time here
             if kind is np.ndarray:
                 if value.dtype is not target.dtype or value.shape != target.shape:
-                    value = check_value(target.column, value)  # noqa: PLW2901
+                    value = check_value(target.column, value)
             elif kind not in target.exact_types or (kind is int and not -(2**63) <= value < 2**63):
-                value = check_value(target.column, value)  # noqa: PLW2901
+                value = check_value(target.column, value)
             target.rows[row] = value
         self._row = row + 1
         if self._row == self._block_records:
@@ -174,9 +174,7 @@ class HyperSequenceWriter:
     def _begin(self, schema: Schema) -> None:
         part = self._open_part()
         self._schema = schema
-        self._builder = FileBuilder(
-            part, schema, self._batch_size, self._block_nbytes, self._file_id, self._created_ns
-        )
+        self._builder = FileBuilder(part, schema, self._batch_size, self._block_nbytes, self._file_id, self._created_ns)
         self._block_records = self._builder.buffer.geometry.block_records
         self._targets = [
             _Target(column, rows) for column, rows in zip(schema.columns, self._builder.buffer.columns, strict=True)

@@ -66,7 +66,8 @@ class BlockBuffer:
     def image(self, head: bytes, nbytes: int) -> memoryview:
         """The block with its frame in front."""
         self._bytes[: len(head)] = np.frombuffer(head, np.uint8)
-        return memoryview(self._bytes)[:nbytes]
+        image: Any = self._bytes
+        return memoryview(image)[:nbytes]
 
 
 class FileBuilder:
@@ -151,9 +152,7 @@ class FileBuilder:
         self._part.write(encode_trailer(trailer))
 
 
-def _checksum(data: Array) -> bytes:
+def _checksum(data: Any) -> bytes:
     hasher = xxhash.xxh3_64()
     hasher.update(data)
     return hasher.intdigest().to_bytes(8, "little")
-
-

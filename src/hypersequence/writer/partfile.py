@@ -61,7 +61,9 @@ class PartFile:
                 self.nbytes += done
                 rest = rest[done:]
         except OSError as error:
-            raise FileError(f"{self.path}: writing failed after {self.nbytes} bytes: {error}", path=str(self.path)) from error
+            raise FileError(
+                f"{self.path}: writing failed after {self.nbytes} bytes: {error}", path=str(self.path)
+            ) from error
 
     def commit(self) -> None:
         """Flush to disk, put in place of the target, flush the folder.
@@ -73,7 +75,7 @@ class PartFile:
             os.fsync(self._fd)
             if self._overwrite:
                 self._release()
-                os.replace(self.path, self.target)
+                self.path.replace(self.target)
             else:
                 self._link()
                 self._release()
@@ -81,7 +83,9 @@ class PartFile:
         except OSError as error:
             if isinstance(error, FileError):
                 raise
-            raise FileError(f"{self.target}: could not be put in place: {error}; the data are in {self.path}") from error
+            raise FileError(
+                f"{self.target}: could not be put in place: {error}; the data are in {self.path}"
+            ) from error
 
     def _link(self) -> None:
         """A hard link never replaces a file that came up meanwhile, as a rename would."""
@@ -92,9 +96,9 @@ class PartFile:
         except OSError:  # a file system without hard links
             if self.target.exists():
                 raise self._exists() from None
-            os.replace(self.path, self.target)
+            self.path.replace(self.target)
             return
-        os.unlink(self.path)
+        self.path.unlink()
 
     def _flush_folder(self) -> None:
         if os.name != "posix":
