@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import ml_dtypes
@@ -17,7 +18,8 @@ _NUMPY = (
 )
 # The closed list of fixed-width element types: name in the file -> little-endian dtype.
 _BY_NAME: dict[str, np.dtype[Any]] = {
-    **{name: np.dtype(name).newbyteorder("<") for name in _NUMPY},
+    # newbyteorder() makes a new object, and native types are quicker to compare when they are the one that NumPy has.
+    **{name: np.dtype(name) if sys.byteorder == "little" else np.dtype(name).newbyteorder("<") for name in _NUMPY},
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
     **{f"float8_{kind}": np.dtype(getattr(ml_dtypes, f"float8_{kind}")) for kind in _FLOAT8},
 }

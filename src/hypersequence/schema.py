@@ -282,17 +282,17 @@ class Schema:
             structure = self._roles.get(role)
             if structure is None or value is None:
                 if (structure is None) != (value is None):
-                    expected = "nothing (the schema has none)" if structure is None else f"{_outline(structure)}"
-                    raise RecordError(f"{role}: expected {expected}, got {_outline(value)}")
+                    expected = "nothing (the schema has none)" if structure is None else f"{outline(structure)}"
+                    raise RecordError(f"{role}: expected {expected}, got {outline(value)}")
             elif isinstance(structure, dict):
                 if not isinstance(value, Mapping) or set(cast("Mapping[str, Any]", value)) != set(structure):
-                    raise RecordError(f"{role}: expected {_outline(structure)}, got {_outline(value)}")
+                    raise RecordError(f"{role}: expected {outline(structure)}, got {outline(value)}")
                 values += [value[name] for name in structure]
             else:
                 members = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
                 n_fields = len(structure) if isinstance(structure, tuple) else 1
                 if isinstance(value, Mapping) or len(members) != n_fields:
-                    raise RecordError(f"{role}: expected {_outline(structure)}, got {_outline(value)}")
+                    raise RecordError(f"{role}: expected {outline(structure)}, got {outline(value)}")
                 values += members
         return values
 
@@ -346,7 +346,7 @@ class Schema:
         return Schema, tuple(self._roles.get(role) for role in ROLES)
 
 
-def _outline(value: Any) -> str:
+def outline(value: Any) -> str:
     """A structure in a few words, for messages."""
     if value is None:
         return "nothing"
@@ -354,4 +354,5 @@ def _outline(value: Any) -> str:
         return "a dict of " + ", ".join(repr(name) for name in list(cast("Mapping[Any, Any]", value))[:20])
     if isinstance(value, tuple):
         return f"a tuple of {len(cast('tuple[Any, ...]', value))}"
-    return "one array or scalar"
+    storable = isinstance(value, Field | str | bytes | int | float | complex) or hasattr(value, "__array__")
+    return "one array or scalar" if storable else f"a {type(value).__name__}"

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from .errors import RecordError
-from .schema import ROLES, Array, Column, Field, Schema
+from .schema import ROLES, Array, Column, Field, Schema, outline
 
 _PYTHON_SCALARS = (bool, int, float, complex, bytes, str)
 
@@ -76,7 +76,7 @@ def _as_array(value: Any, where: str) -> Array:
             raise RecordError(
                 f"{where}: {type(cast('Any', value)).__name__} cannot be made into an array: {error}"
             ) from error
-    raise RecordError(f"{where}: expected an array or a scalar, got {type(value).__name__}")
+    raise RecordError(f"{where}: expected one array or scalar, got {outline(value)}")
 
 
 def _refuse_trailing_nul(value: Any, where: str) -> None:

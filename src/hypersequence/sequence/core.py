@@ -218,7 +218,7 @@ class HyperSequence:
 
         >>> train, validation = example.split(0.8)
         >>> len(train), len(validation)
-        (5, 1)
+        (6, 1)
         """
         whole = self._visible()
         total = self._n_batches if _unit(by) == "batch" else self._n_records

@@ -61,10 +61,12 @@ class StoredColumn:
             self._view(stored, handle.mapping)
 
     def _view(self, stored: StoredFile, mapping: memoryview) -> None:
-        first = np.ndarray(self.shape, self._stored_dtype, mapping, self._start)
         shape, strides = (stored.n_blocks, stored.block_records), (stored.stride, self.nbytes)
+        first = np.ndarray((self.nbytes,), np.uint8, mapping, self._start)
         # A short last block makes these shapes end behind the file; rows past the records are never asked for.
-        self._blocks = as_strided(first, (*shape, *self.shape), (*strides, *first.strides), writeable=False)
+        # As bytes at first, because as_strided() does not know all types.
+        raw = as_strided(first, (*shape, self.nbytes), (*strides, 1), writeable=False)
+        self._blocks = raw.view(self._stored_dtype).reshape(*shape, *self.shape)
         if stored.n_blocks == 1 or stored.stride % self.nbytes == 0:
             per_stride = stored.stride // self.nbytes if stored.n_blocks > 1 else stored.block_records
             self.gap = per_stride - stored.block_records

@@ -109,7 +109,8 @@ class HyperSequenceWriter:
             self._begin(infer_schema((inputs, outputs, sample_weights), many=False))
         row = self._row
         targets = self._targets
-        if self._unstructured and sample_weights is None and (outputs is None) is (len(targets) == 1):
+        plain = self._unstructured and type(inputs) is not tuple and type(outputs) is not tuple
+        if plain and sample_weights is None and (outputs is None) is (len(targets) == 1):
             values: Any = (inputs, outputs)
         else:
             values = self._schema.flatten((inputs, outputs, sample_weights))

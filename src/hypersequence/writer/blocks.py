@@ -88,11 +88,11 @@ class FileBuilder:
         self._index: list[bytes] = []
         self.n_written = 0
         self._part.write(header)
+        self._first_block = len(header)
 
     def write_full_block(self) -> None:
-        """Write the buffer, all rows of it, at the block's stride."""
-        frame = self._frame(self.buffer, self.buffer.geometry.block_records)
-        self._write(frame, self.buffer, self.buffer.geometry.stride)
+        """Write the buffer, all rows of it."""
+        self._write(self.buffer, self.buffer.geometry.block_records)
 
     def write_last_block(self, n_records: int) -> None:
         """Write the first rows of the buffer as the file's last, short block."""
@@ -105,8 +105,7 @@ class FileBuilder:
             buffer = BlockBuffer(self._schema, compact_geometry(self._record_nbytes, n_records))
             for target, column in zip(buffer.columns, self.buffer.columns, strict=True):
                 target[:] = column[:n_records]
-        frame = self._frame(buffer, n_records)
-        self._write(frame, buffer, frame.nbytes)
+        self._write(buffer, n_records)
 
     def _frame(self, buffer: BlockBuffer, n_records: int) -> Frame:
         chunks = [self._chunk(buffer, number, n_records) for number in range(len(self._record_nbytes))]
@@ -121,9 +120,13 @@ class FileBuilder:
         checksums = b"".join(_checksum(data[start : start + step]) for start in range(0, len(data), step or 1))
         return Chunk(buffer.geometry.offsets[number], len(data), step if len(data) else 0, checksums)
 
-    def _write(self, frame: Frame, buffer: BlockBuffer, nbytes: int) -> None:
+    def _write(self, buffer: BlockBuffer, n_records: int) -> None:
+        # Padding belongs to the block that comes: behind the last one there is none.
+        start = self._first_block + len(self._index) * self.buffer.geometry.stride
+        self._part.write(bytes(start - self._part.nbytes))
+        frame = self._frame(buffer, n_records)
         head = encode_frame(frame, self._file_id)
-        self._part.write(buffer.image(head, nbytes))
+        self._part.write(buffer.image(head, frame.nbytes))
         self._index.append(head)
         self._digest.add(frame)
         self.n_written += frame.n_records

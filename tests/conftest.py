@@ -1,0 +1,29 @@
+"""Shared by the tests: small files and what they must contain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hypersequence as hs
+
+
+@pytest.fixture
+def numbered(tmp_path: Path) -> Path:
+    """103 records of (float32 (3, 5) full of the number, the number), 8 a batch, several blocks, a short tail."""
+    path = tmp_path / "numbered.hsq"
+    with hs.HyperSequenceWriter(path, batch_size=8, block_nbytes=1500) as writer:
+        for i in range(103):
+            writer.append(inputs=np.full((3, 5), i, np.float32), outputs=i)
+    return path
+
+
+def labels(sequence: hs.HyperSequence) -> list[int]:
+    """The labels of every batch in turn; checks that inputs and outputs still belong together."""
+    found: list[int] = []
+    for inputs, outputs in sequence:
+        assert (inputs == outputs.astype(np.float32)[:, None, None]).all()
+        found += outputs.tolist()
+    return found
