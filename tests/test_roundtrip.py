@@ -15,9 +15,26 @@ from hypothesis.extra import numpy as npst
 import hypersequence as hs
 
 FLOAT8 = ["e3m4", "e4m3", "e4m3b11fnuz", "e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu"]
-NUMERIC = (
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128 S1 S7 U1 U5"
-).split()
+NUMERIC = [
+    "bool",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+    "complex64",
+    "complex128",
+    "S1",
+    "S7",
+    "U1",
+    "U5",
+]
 TIMES = ["datetime64[ns]", "datetime64[25s]", "datetime64[D]", "timedelta64[ms]", "timedelta64[Y]"]
 EXTENSION = [ml_dtypes.bfloat16, *(getattr(ml_dtypes, f"float8_{kind}") for kind in FLOAT8)]
 ALL_TYPES = [np.dtype(t) for t in [*NUMERIC, *TIMES, *EXTENSION]]

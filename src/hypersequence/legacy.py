@@ -25,7 +25,7 @@ _TRAILER_MAGIC = b"HSQ2"
 # 0.9 itself looks at the last 1,024 bytes only; its own files with much user metadata need more.
 _MARKER_SEARCH_NBYTES = 1 << 20
 _MAX_META_NBYTES = 64 << 20
-_TYPE = re.compile(r"([<>|=])([biufcSUMm?])(\d{1,9})(?:\[(\d{0,9})([A-Za-z]{1,2})\])?", re.ASCII)
+_TYPE = re.compile(r"([<>|=])([biufcSUMm])(\d{1,9})(?:\[(\d{0,9})([A-Za-z]{1,2})\])?", re.ASCII)
 _NAMES = {"b": "int{}", "i": "int{}", "u": "uint{}", "f": "float{}", "c": "complex{}"}
 
 

@@ -7,6 +7,7 @@ fields, or a dict of named fields. The schema knows shapes and types only; it ha
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
@@ -168,7 +169,10 @@ def name_problem(name: str) -> str | None:
         return "is not valid Unicode"
     if not 1 <= n_bytes <= MAX_NAME_NBYTES:
         return f"must have 1 to {MAX_NAME_NBYTES} bytes, not {n_bytes}"
-    return None if name.isprintable() else "has unprintable characters"
+    # Not str.isprintable(): it refuses joiners that some scripts need, and changes with the version of Unicode.
+    odd = {"Cc": "control", "Cs": "surrogate", "Zl": "line separator", "Zp": "paragraph separator"}
+    found = [odd[kind] for kind in map(unicodedata.category, name) if kind in odd]
+    return f"has a {found[0]} character" if found else None
 
 
 class Schema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from typing import Any, NoReturn, cast
 
@@ -40,8 +41,14 @@ def decode_json(data: bytes, path: str, rule: str, what: str) -> Any:
     def constant(name: str) -> NoReturn:
         raise ValueError(f"{name} is not JSON")
 
+    def finite(text: str) -> float:
+        if math.isinf(number := float(text)):
+            raise ValueError(f"{text} is too large")
+        return number
+
+    hooks: dict[str, Any] = {"object_pairs_hook": unique, "parse_constant": constant, "parse_float": finite}
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant)
+        value = json.loads(data.decode("utf-8"), **hooks)
     except (ValueError, RecursionError) as error:
         fail(path, rule, f"the {what} is not valid JSON ({type(error).__name__}: {str(error)[:100]})")
     if _deeper_than(value, MAX_JSON_DEPTH):

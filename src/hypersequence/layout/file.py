@@ -106,6 +106,8 @@ class _Index:
         frame = parse_index_frame(data, self.path, header.file_id, self.record_nbytes, expected)
         if first is not None:
             self._check_same_places(frame, first)
+            if not last and (frame.frame_nbytes, frame.nbytes) != (entry, first.nbytes):
+                fail(self.path, "I1", f"index entry {block} has {frame.frame_nbytes} bytes instead of {entry}")
         return frame
 
     def check_ends(self, first: Frame, last: Frame) -> None:

@@ -76,7 +76,7 @@ def header_nbytes(data: bytes, path: str) -> int:
         fail(path, "H1", f"not an .hsq file: it begins with {data[:8]!r} instead of {MAGIC!r}")
     if len(data) < HEADER_PAGE_NBYTES:
         fail(path, "H2", f"only {len(data)} bytes: the header is cut off; copy or download the file again")
-    _, version, _, nbytes, required, *_ = _FIXED.unpack_from(data)
+    _, version, _, nbytes, *_ = _FIXED.unpack_from(data)
     if version != VERSION:
         fail(
             path,
@@ -86,10 +86,6 @@ def header_nbytes(data: bytes, path: str) -> int:
         )
     if not HEADER_PAGE_NBYTES <= nbytes <= MAX_HEADER_NBYTES or nbytes % HEADER_PAGE_NBYTES:
         fail(path, "H4", f"the header claims {nbytes} bytes, which is no multiple of 4096 up to {MAX_HEADER_NBYTES}")
-    unknown = required & ~_KNOWN_REQUIRED_FLAGS
-    if unknown:
-        bits = ", ".join(str(bit) for bit in range(64) if unknown >> bit & 1)
-        fail(path, "H5", f"needs features that this release does not know (flag bits {bits})", unsupported=True)
     return nbytes
 
 
@@ -105,9 +101,16 @@ def parse_header(data: bytes, path: str) -> Header:
     (crc,) = _CRC.unpack_from(data, nbytes - _CRC.size)
     if crc != crc32(data[: nbytes - _CRC.size]):
         fail(path, "H6", "the header is damaged (CRC-32 differs)")
-    (_, _, _, _, _, _, file_id, created_ns, batch_size, block_records, stride, n_text, spare) = _FIXED.unpack_from(data)
-    if _FIXED.size + n_text + _CRC.size > nbytes or spare:
+    _, _, _, _, required, _, file_id, created_ns, *sizes, n_text, spare = _FIXED.unpack_from(data)
+    batch_size, block_records, stride = sizes
+    unknown = required & ~_KNOWN_REQUIRED_FLAGS
+    if unknown:
+        bits = ", ".join(str(bit) for bit in range(64) if unknown >> bit & 1)
+        fail(path, "H5", f"needs features that this release does not know (flag bits {bits})", unsupported=True)
+    if _FIXED.size + n_text + _CRC.size > nbytes:
         fail(path, "H7", f"the schema of {n_text} bytes does not fit the header of {nbytes}")
+    if spare:
+        fail(path, "H7", f"the header's reserved word is {spare:#x}, not 0")
     schema = _parse_schema(decode_json(data[_FIXED.size : _FIXED.size + n_text], path, "H8", "schema"), path)
     if not 1 <= batch_size <= MAX_U63 or not 1 <= block_records <= MAX_U63 or block_records % batch_size:
         fail(path, "H7", f"blocks of {block_records} records are no whole number of batches of {batch_size}")

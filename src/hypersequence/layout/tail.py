@@ -16,7 +16,7 @@ MAX_META_NBYTES = 64 << 20
 MAX_SECTIONS = 256
 SECTION_META = b"usermeta"
 _END_MAGIC = b"HSQ3END\n"
-_TRAILER = struct.Struct("<QQQQQQIIQ16s16sI16sI8s")
+_TRAILER = struct.Struct("<QQQQQQ4sIQ16s16sI16sI8s")
 _CRC = struct.Struct("<I")
 _N_SECTIONS = struct.Struct("<I")
 _SECTION = struct.Struct("<8sQQII")
@@ -32,7 +32,6 @@ class Trailer:
     index_nbytes: int
     footer_offset: int
     footer_nbytes: int
-    index_crc: int
     footer_crc: int
     file_nbytes: int
     file_id: bytes
@@ -53,7 +52,7 @@ def encode_trailer(trailer: Trailer) -> bytes:
     """The last 128 bytes of a file."""
     t = trailer
     fields = (t.n_records, t.n_blocks, t.index_offset, t.index_nbytes, t.footer_offset, t.footer_nbytes)
-    sums = (t.index_crc, t.footer_crc, t.file_nbytes, t.file_id, t.digest, t.header_crc)
+    sums = (bytes(4), t.footer_crc, t.file_nbytes, t.file_id, t.digest, t.header_crc)
     unsigned = _TRAILER.pack(*fields, *sums, bytes(16), 0, _END_MAGIC)
     crc = crc32(unsigned[: TRAILER_NBYTES - 12])
     return _TRAILER.pack(*fields, *sums, bytes(16), crc, _END_MAGIC)
@@ -72,8 +71,9 @@ def parse_trailer(data: bytes, path: str, file_nbytes: int, header: Header) -> T
             "the end of the file is missing: it was cut off, something was appended to it, or its writer never "
             "closed it; copy or download it again",
         )
-    *values, _, crc, _ = _TRAILER.unpack(data)
-    trailer = Trailer(*values)
+    # Reserved bytes may be given a meaning that older readers can do without.
+    fields = _TRAILER.unpack(data)
+    trailer, crc = Trailer(*fields[:6], *fields[7:12]), fields[13]
     if crc != crc32(data[: TRAILER_NBYTES - 12]):
         fail(path, "T2", "the trailer is damaged (CRC-32 differs)")
     if trailer.file_nbytes != file_nbytes:
@@ -114,7 +114,7 @@ def parse_footer(data: bytes, path: str, trailer: Trailer) -> dict[bytes, Sectio
     """The sections of a footer by tag.
 
     Args:
-        data: The beginning of the footer: all of it, or at least its directory (8 KiB hold the longest).
+        data: The beginning of the footer: all of it, or at least its directory (9 KiB hold the longest).
         path: For messages.
         trailer: The file's trailer.
 
@@ -147,6 +147,8 @@ def parse_meta(data: bytes, path: str, section: Section) -> dict[str, Any]:
     Raises:
         FormatError: Rule F3.
     """
+    if section.nbytes > MAX_META_NBYTES:
+        fail(path, "F3", f"{section.nbytes} bytes of user metadata are over the limit of {MAX_META_NBYTES}")
     if len(data) != section.nbytes or crc32(data) != section.crc:
         fail(path, "F3", "the user metadata are damaged (CRC-32 differs)")
     meta = decode_json(data, path, "F3", "user metadata")

@@ -86,11 +86,12 @@ class Permutation:
             return _sorted_permutation(*self._keys)[positions]
         shape = positions.shape
         values = self._rounds(positions.reshape(-1).astype(self._type))
-        outside = np.flatnonzero(values >= self._type(self.n))
+        last = self._type(self.n - 1)
+        outside = np.flatnonzero(values > last)
         while len(outside):
             again = self._rounds(values[outside])
             values[outside] = again
-            outside = outside[again >= self._type(self.n)]
+            outside = outside[again > last]
         return values.astype(np.int64).reshape(shape)
 
     def one(self, position: int) -> int:

@@ -210,8 +210,9 @@ class HyperSequence:
                 and zero-copy; ``"record"`` deals out records, for exact shares.
 
         Returns:
-            One sequence more than there are shares. A shuffle made before is held at its epoch, so that a record
-            never moves from one part to another; shuffle the parts for an order that changes.
+            One sequence more than there are shares; ``drop_last`` goes on to hold for each. A shuffle made before is held
+            at its epoch, so that a record never moves from one part to another; shuffle the parts for an order that
+            changes.
 
         Raises:
             ArgumentError: Impossible shares, or a part would be empty.
@@ -351,7 +352,7 @@ class HyperSequence:
                 such a tuple again. ``rng`` is a ``numpy.random.Generator`` of its own for every batch, keyed by
                 seed, epoch and the batch's first record, so that augmentation can be repeated and resumed exactly.
                 Views are read-only: make new arrays.
-            seed: 0 to 2**64-1, for ``rng``.
+            seed: 0 to 2**64-1, for ``rng``; several functions on one sequence have streams of their own anyway.
 
         Raises:
             ArgumentError: ``fn`` takes neither one nor two positional arguments.
@@ -360,7 +361,7 @@ class HyperSequence:
         >>> bool((doubled[0][0] == example[0][0] * 2).all())
         True
         """
-        return self._with(mappers=(*self._mappers, as_mapper(fn, _seed(seed))))
+        return self._with(mappers=(*self._mappers, as_mapper(fn, _seed(seed), len(self._mappers))))
 
     def as_keras(self, shuffle_on_epoch: bool = False, seed: int | None = None, **options: Any) -> KerasSequence:
         """A ``keras.utils.PyDataset`` for ``fit``, ``evaluate`` and ``predict``; needs Keras 3.

@@ -17,11 +17,12 @@ from ..schema import Batch
 
 @dataclass(frozen=True, slots=True)
 class Mapper:
-    """A person's function, and whether it wants a generator."""
+    """A person's function, whether it wants a generator, and how many functions come before it."""
 
     fn: Callable[..., Batch]
     wants_rng: bool
     seed: int
+    number: int
 
     def __call__(self, batch: Batch, epoch: int, first_record: int) -> Batch:
         """The function's batch.
@@ -38,22 +39,24 @@ class Mapper:
         return cast("Batch", result)
 
     def _rng(self, epoch: int, first_record: int) -> np.random.Generator:
-        digest = hashlib.sha256(b"hsq map 1" + struct.pack("<QQQ", self.seed, epoch, first_record)).digest()
-        return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], np.uint64)))
+        digest = hashlib.sha256(
+            b"hsq map 1" + struct.pack("<QQQQ", self.seed, self.number, epoch, first_record)
+        ).digest()
+        return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], "<u8")))
 
 
-def as_mapper(fn: Callable[..., Batch], seed: int) -> Mapper:
+def as_mapper(fn: Callable[..., Batch], seed: int, number: int) -> Mapper:
     """Find out whether ``fn`` takes ``(batch)`` or ``(batch, rng)``."""
     if not callable(fn):
         raise ArgumentError(f"map: {fn!r} is no function")
     try:
         parameters = inspect.signature(fn).parameters.values()
     except (TypeError, ValueError):  # some built-ins have no signature
-        return Mapper(fn, False, seed)
+        return Mapper(fn, False, seed, number)
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in positional if p.default is p.empty]
     starred = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     wants_rng = len(required) == 2 or (len(required) < 2 and len(positional) >= 2 and positional[1].name == "rng")
     if len(required) > 2 or (not positional and not starred):
         raise ArgumentError(f"map: {getattr(fn, '__name__', fn)!r} must take (batch) or (batch, rng)")
-    return Mapper(fn, wants_rng, seed)
+    return Mapper(fn, wants_rng, seed, number)

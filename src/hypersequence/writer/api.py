@@ -109,13 +109,14 @@ class HyperSequenceWriter:
             self._begin(infer_schema((inputs, outputs, sample_weights), many=False))
         row = self._row
         targets = self._targets
-        plain = self._unstructured and type(inputs) is not tuple and type(outputs) is not tuple
-        if plain and sample_weights is None and (outputs is None) is (len(targets) == 1):
-            values: Any = (inputs, outputs)
+        given: tuple[Any, Any, Any] = (inputs, outputs, sample_weights)
+        plain = self._unstructured and type(given[0]) is not tuple and type(given[1]) is not tuple
+        if not plain or sample_weights is not None or (outputs is None) is not (len(targets) == 1):
+            values = self._schema.flatten(given)
         else:
-            values = self._schema.flatten((inputs, outputs, sample_weights))
+            values = given
         # A row counts only when the line after this loop says so: a refused value leaves nothing behind.
-        for target, value in zip(targets, values):  # noqa: B905 - the structure was checked, and strict costs time
+        for target, value in zip(targets, values):  # noqa: B905 - the structure was checked; given may be longer
             kind = type(value)  # pyright: ignore[reportUnknownVariableType] - cast() costs time here
             if kind is np.ndarray:
                 if value.dtype is not target.dtype or value.shape != target.shape:

@@ -25,7 +25,6 @@ from ..layout import (
     plan_geometry,
     run_records,
 )
-from ..layout.checks import crc32
 from ..schema import Array, Schema
 from .partfile import PartFile
 
@@ -145,7 +144,6 @@ class FileBuilder:
             index_nbytes=len(index),
             footer_offset=index_offset + len(index),
             footer_nbytes=len(footer),
-            index_crc=crc32(index),
             footer_crc=footer_crc,
             file_nbytes=self._part.nbytes + TRAILER_NBYTES,
             file_id=self._file_id,
