@@ -1,0 +1,1 @@
+"""What the speed claims rest on: ratios, measured in one run beside the machine's own limit."""
