@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from sybil.parsers.markdown import PythonCodeBlockParser
 
 import hypersequence as hs
 
+
+def _enter(namespace: dict[str, Any]) -> None:
+    """The blocks of a document share a folder that is new and goes with them."""
+    folder = tempfile.mkdtemp()
+    namespace.update(_before=Path.cwd(), _folder=folder)
+    os.chdir(folder)
+
+
+def _leave(namespace: dict[str, Any]) -> None:
+    os.chdir(namespace["_before"])
+    shutil.rmtree(namespace["_folder"])
+
+
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(), SkipParser()],
-    patterns=["*.md"],
-    fixtures=["tmp_path", "monkeypatch"],
-    setup=lambda namespace: namespace.update(_readme_names()),
+    parsers=[PythonCodeBlockParser()], patterns=["*.md"], setup=_enter, teardown=_leave
 ).pytest()
-
-
-def _readme_names() -> dict[str, Any]:
-    return {"np": np, "hs": hs}
 
 
 def write_example(path: Path) -> Path:

@@ -25,8 +25,8 @@ _TRAILER_MAGIC = b"HSQ2"
 # 0.9 itself looks at the last 1,024 bytes only; its own files with much user metadata need more.
 _MARKER_SEARCH_NBYTES = 1 << 20
 _MAX_META_NBYTES = 64 << 20
-_TYPE = re.compile(r"([<>|=])([biufcSUMm])(\d{1,9})(?:\[(\d{0,9})([A-Za-z]{1,2})\])?", re.ASCII)
-_NAMES = {"b": "int{}", "i": "int{}", "u": "uint{}", "f": "float{}", "c": "complex{}"}
+_TYPE = re.compile(r"([<>|=])([biufcSUMm])([1-9]\d{0,8}|0)(?:\[(\d{0,9})([A-Za-z]{1,2})\])?", re.ASCII)
+_NAMES = {"i": "int{}", "u": "uint{}", "f": "float{}", "c": "complex{}"}
 
 
 def looks_legacy(read: Read, file_nbytes: int) -> bool:
@@ -152,12 +152,14 @@ def _field(type_string: Any, shape: list[int], path: str) -> tuple[Field, np.dty
         _fail(path, "L4", f"the element type {str(type_string)[:40]!r} is not known or not safe")
     order, kind, digits, count, unit = match.groups()
     size = int(digits)
-    if kind in "SU":
+    if unit is not None and kind not in "mM":
+        name = ""
+    elif kind in "SU":
         name = f"{kind}{size}"
     elif kind in "mM":
         name = f"{'datetime64' if kind == 'M' else 'timedelta64'}[{count or ''}{unit}]" if size == 8 else ""
-    elif kind == "b" and size == 1 and order == "|":
-        name = "bool"
+    elif kind == "b":
+        name = "bool" if type_string == "|b1" else ""
     else:
         name = _NAMES.get(kind, "{}").format(size * 8)
     try:

@@ -16,7 +16,7 @@ CODEC_RAW = 0
 _HEAD = struct.Struct("<8s16sQQQQQIIII")  # magic, file id, number, offset, first record, records, nbytes, ...
 _CHUNK = struct.Struct("<IBBBBQQQQII")
 _CRC = struct.Struct("<I")
-_MAX_FRAME_NBYTES = 1 << 30
+MAX_FRAME_NBYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def parse_frame(data: bytes | memoryview, path: str, file_id: bytes, record_nbyt
     where = f"block {number}"
     if magic != BLOCK_MAGIC:
         fail(path, "B1", f"no block frame where one should be (found {magic!r})")
-    if not _HEAD.size + _CRC.size <= length <= min(len(data), _MAX_FRAME_NBYTES) or length % 64:
+    if not _HEAD.size + _CRC.size <= length <= min(len(data), MAX_FRAME_NBYTES) or length % 64:
         fail(path, "B2", f"{where}: its frame claims {length} bytes of {len(data)}")
     if _CRC.unpack_from(data, length - _CRC.size)[0] != crc32(data[: length - _CRC.size]):
         fail(path, "B3", f"{where}: its frame is damaged (CRC-32 differs)")

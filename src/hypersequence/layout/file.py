@@ -6,10 +6,19 @@ from functools import partial
 from typing import Any
 
 from ..stored import Read, StoredFile
-from .block import Frame, claimed_nbytes, parse_index_frame
+from .block import MAX_FRAME_NBYTES, Frame, claimed_nbytes, parse_index_frame
 from .checks import align, fail
 from .header import HEADER_PAGE_NBYTES, Header, header_nbytes, parse_header
-from .tail import TAIL_READ_NBYTES, TRAILER_NBYTES, Section, Trailer, parse_footer, parse_meta, parse_trailer
+from .tail import (
+    MAX_META_NBYTES,
+    TAIL_READ_NBYTES,
+    TRAILER_NBYTES,
+    Section,
+    Trailer,
+    parse_footer,
+    parse_meta,
+    parse_trailer,
+)
 
 _FOOTER_READ_NBYTES = 16 << 10
 _FRAME_READ_NBYTES = 16 << 10
@@ -67,7 +76,10 @@ def describe_file(read: Read, file_nbytes: int, path: str) -> StoredFile:
 
 
 def _read_meta(path: str, section: Section | None, read: Read) -> dict[str, Any]:
-    return parse_meta(read(section.offset, section.nbytes), path, section) if section else {}
+    if section is None:
+        return {}
+    # A section over the limit is refused by its length; it is not read to find that out.
+    return parse_meta(read(section.offset, min(section.nbytes, MAX_META_NBYTES)), path, section)
 
 
 def _run_records(first: Frame | None, record_nbytes: list[int]) -> tuple[int, ...]:
@@ -97,9 +109,10 @@ class _Index:
         nbytes = trailer.index_nbytes - start if last else entry
         if nbytes <= 0 or start + nbytes > trailer.index_nbytes:
             fail(self.path, "I1", f"the index of {trailer.index_nbytes} bytes has no entry for block {block}")
-        # How long the first frame is, only the frame itself can tell.
-        data = read(trailer.index_offset + start, nbytes if first else min(nbytes, _FRAME_READ_NBYTES))
-        if first is None and len(data) < (claimed := min(claimed_nbytes(data), nbytes)):
+        # Frames at either end may have any length, which only they can tell; the others are as long as the first.
+        known = nbytes if first and not last else min(nbytes, _FRAME_READ_NBYTES)
+        data = read(trailer.index_offset + start, known)
+        if (first is None or last) and len(data) < (claimed := min(claimed_nbytes(data), nbytes, MAX_FRAME_NBYTES)):
             data = read(trailer.index_offset + start, claimed)
         n_records = trailer.n_records - block * header.block_records if last else header.block_records
         expected = (block, header.nbytes + block * header.stride, block * header.block_records, n_records)
@@ -107,7 +120,7 @@ class _Index:
         if first is not None:
             self._check_same_places(frame, first)
             if not last and (frame.frame_nbytes, frame.nbytes) != (entry, first.nbytes):
-                fail(self.path, "I1", f"index entry {block} has {frame.frame_nbytes} bytes instead of {entry}")
+                fail(self.path, "I1", f"index entry {block} has another length, or its block has, than the first")
         return frame
 
     def check_ends(self, first: Frame, last: Frame) -> None:

@@ -210,8 +210,9 @@ class HyperSequence:
                 and zero-copy; ``"record"`` deals out records, for exact shares.
 
         Returns:
-            One sequence more than there are shares; ``drop_last`` holds for each of them. A shuffle made before is held at
-            its epoch, so that no record ever moves from one part to another; shuffle the parts for a changing order.
+            One sequence more than there are shares; ``drop_last`` holds for each of them. A shuffle made before is held
+            at its epoch, so that no record ever moves from one part to another; shuffle the parts for an order that
+            changes.
 
         Raises:
             ArgumentError: Impossible shares, or a part would be empty.

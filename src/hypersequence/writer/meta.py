@@ -10,6 +10,8 @@ from ..errors import RecordError
 from ..layout import MAX_META_NBYTES
 from ..layout.checks import MAX_JSON_DEPTH, encode_json
 
+_MAX_INT_BITS = 1023  # what every reader's floating-point numbers can hold
+
 
 def check_meta(meta: Mapping[str, Any]) -> None:
     """Refuse what JSON cannot hold, or would silently change (keys that are not text, NaN).
@@ -42,5 +44,7 @@ def _check(value: Any, where: str, depth: int) -> None:
             value.encode("utf-8")
         except UnicodeEncodeError:
             raise RecordError(f"{where}: {value!r} is not valid Unicode") from None
+    elif type(value) is int and value.bit_length() > _MAX_INT_BITS:
+        raise RecordError(f"{where}: a number of {value.bit_length()} bits is too large for JSON; store it as text")
     elif value is not None and type(value) not in (bool, int):
         raise RecordError(f"{where}: {type(value).__name__} is not JSON; convert it to a number, text, list or dict")
