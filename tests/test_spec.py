@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import hypersequence as hs
-from hypersequence import elements, legacy, schema
+from hypersequence import elements, legacy, schema, strictjson
 from hypersequence.layout import block, checks, compact_geometry, header, plan_geometry, run_records, tail
 from hypersequence.order import Evenly, Natural, compose, split_counts
 from hypersequence.order.permute import Permutation, key_words
@@ -275,8 +275,10 @@ def test_limits_are_those_of_the_code():
         "bytes of one record of a field": schema.MAX_RECORD_NBYTES,
         "bytes of a field name": schema.MAX_NAME_NBYTES,
         "bytes of one `S` or `U` value": np.iinfo(np.int32).max,
-        "levels of JSON below the outermost value": checks.MAX_JSON_DEPTH,
+        "levels of JSON below the outermost value": strictjson.MAX_DEPTH,
+        "values in one JSON text": strictjson.MAX_VALUES,
         "frame": block.MAX_FRAME_NBYTES,
+        "checksum run": block.MAX_RUN_NBYTES,
         "footer sections": tail.MAX_SECTIONS,
         "user metadata": tail.MAX_META_NBYTES,
         "offsets, lengths, counts": checks.MAX_U63,
@@ -288,7 +290,7 @@ def test_limits_are_those_of_the_code():
 @pytest.mark.parametrize("levels", [64, 65])
 def test_json_depth_is_counted_as_the_spec_says(levels):
     data = b"[" * levels + b"0" + b"]" * levels  # the 0 lies that many levels below the outermost value
-    if levels <= checks.MAX_JSON_DEPTH:
+    if levels <= strictjson.MAX_DEPTH:
         assert checks.decode_json(data, "x", "F3", "user metadata") is not None
     else:
         with pytest.raises(hs.FormatError, match="F3"):

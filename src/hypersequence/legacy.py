@@ -8,13 +8,14 @@ Both layouts begin with the batches: packed structures of one array a field, who
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from typing import Any, NoReturn, cast
 
 import numpy as np
+import xxhash
 
+from . import strictjson
 from .elements import dtype_from_name
 from .errors import FormatError, HyperSequenceError
 from .schema import Field, Schema
@@ -25,6 +26,7 @@ _TRAILER_MAGIC = b"HSQ2"
 # 0.9 itself looks at the last 1,024 bytes only; its own files with much user metadata need more.
 _MARKER_SEARCH_NBYTES = 1 << 20
 _MAX_META_NBYTES = 64 << 20
+_SAMPLE_NBYTES = 64 << 10
 _TYPE = re.compile(r"([<>|=])([biufcSUMm])([1-9]\d{0,8}|0)(?:\[(\d{0,9})([A-Za-z]{1,2})\])?", re.ASCII)
 _NAMES = {"i": "int{}", "u": "uint{}", "f": "float{}", "c": "complex{}"}
 
@@ -47,9 +49,9 @@ def describe_legacy_file(read: Read, file_nbytes: int, path: str) -> StoredFile:
     else:
         version, meta_bytes, data_nbytes = "0.9", *_marked_meta(read, file_nbytes, path)
     try:
-        given = json.loads(meta_bytes.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        _fail(path, "L2", f"its metadata are not valid JSON ({type(error).__name__})")
+        given = strictjson.decode(meta_bytes, allow_nan=True)
+    except ValueError as error:
+        _fail(path, "L2", f"its metadata are not valid JSON ({str(error)[:100]})")
     if not isinstance(given, dict):
         _fail(path, "L2", "its metadata are no JSON object")
     meta = cast("dict[str, Any]", given)
@@ -59,6 +61,8 @@ def describe_legacy_file(read: Read, file_nbytes: int, path: str) -> StoredFile:
     members = _members(meta, batch_size, n_inputs + n_outputs, path)
     fields = [field for field, _ in members]
     stride = batch_size * sum(field.nbytes for field in fields)
+    if n_batches * batch_size * max(field.extent for field in fields) >= 1 << 63:
+        _fail(path, "L5", f"{n_batches} batches of {batch_size} are more records than can be addressed")
     if n_batches * stride != data_nbytes:
         _fail(
             path,
@@ -87,9 +91,17 @@ def describe_legacy_file(read: Read, file_nbytes: int, path: str) -> StoredFile:
         stored_dtypes=tuple(dtype for _, dtype in members),
         file_id=bytes(16),
         created_ns=None,
-        digest=bytes(16),
+        digest=_digest(read, meta_bytes, data_nbytes),
         read_meta=lambda _read: cast("dict[str, Any]", user_meta),
     )
+
+
+def _digest(read: Read, meta_bytes: bytes, data_nbytes: int) -> bytes:
+    """Tells most files from others: these have no checksums, so metadata and the two ends of the data must do."""
+    hasher = xxhash.xxh3_128(meta_bytes)
+    hasher.update(read(0, min(data_nbytes, _SAMPLE_NBYTES)))
+    hasher.update(read(max(0, data_nbytes - _SAMPLE_NBYTES), min(data_nbytes, _SAMPLE_NBYTES)))
+    return hasher.digest()
 
 
 def _fail(path: str, rule: str, message: str) -> NoReturn:
@@ -140,7 +152,7 @@ def _members(meta: dict[str, Any], batch_size: int, expected: int, path: str) ->
             _fail(path, "L3", f"a field is described as {str(cast('object', member))[:80]}")
         dims = cast("list[int]", shape)
         if dims[:1] != [batch_size]:
-            _fail(path, "L3", f"a field of shape {dims[:8]} is no batch of {batch_size}")
+            _fail(path, "L3", f"a field of shape {str(dims)[:80]} is no batch of {batch_size}")
         members.append(_field(entry[1], dims[1:], path))
     return members
 
@@ -167,5 +179,5 @@ def _field(type_string: Any, shape: list[int], path: str) -> tuple[Field, np.dty
     except HyperSequenceError:
         field = None
     if field is None:
-        _fail(path, "L4", f"the element type {type_string!r} of shape {shape[:8]} cannot be read")
+        _fail(path, "L4", f"the element type {type_string!r} of shape {str(shape)[:80]} cannot be read")
     return field, field.dtype.newbyteorder(">") if order == ">" else field.dtype

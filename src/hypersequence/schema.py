@@ -62,12 +62,15 @@ class Field:
         except TypeError:
             raise ArgumentError(f"Field: shape must be a tuple of integers, not {shape!r}") from None
         if len(dims) > MAX_DIMENSIONS or any(n < 0 for n in dims):
-            raise ArgumentError(f"Field: shape {dims} must have at most {MAX_DIMENSIONS} dimensions, none negative")
+            raise ArgumentError(
+                f"Field: shape {_short(dims)} must have at most {MAX_DIMENSIONS} dimensions, none negative"
+            )
         stored = storable_dtype(base, "Field")
-        # An empty array may still name absurd dimensions; NumPy multiplies the non-zero ones when it makes strides.
-        extent = math.prod(n for n in dims if n) * max(1, stored.itemsize)
-        if extent > MAX_RECORD_NBYTES:
-            raise ArgumentError(f"Field: a record of {extent} bytes is over the limit of {MAX_RECORD_NBYTES}")
+        extent = 1 if max(dims, default=0) > MAX_RECORD_NBYTES else math.prod(n for n in dims if n)
+        if extent * max(1, stored.itemsize) > MAX_RECORD_NBYTES or max(dims, default=0) > MAX_RECORD_NBYTES:
+            raise ArgumentError(
+                f"Field: a record of shape {_short(dims)} is over the limit of {MAX_RECORD_NBYTES} bytes"
+            )
         object.__setattr__(self, "dtype", stored)
         object.__setattr__(self, "shape", dims)
         object.__setattr__(self, "nbytes", math.prod(dims) * stored.itemsize)
@@ -83,8 +86,14 @@ class Field:
     @property
     def record_dtype(self) -> np.dtype[Any]:
         """The dtype of one record, as hypersequence 0.10 gave it: ``.shape`` is the record's, ``.base`` the type."""
-        # NumPy refuses sub-arrays of zero-width strings.
-        return np.dtype((self.dtype, self.shape)) if self.dtype.itemsize and self.shape else self.dtype
+        # NumPy refuses sub-arrays of zero-width strings, and of more than 2 GiB.
+        fits = self.dtype.itemsize and self.extent < 1 << 31
+        return np.dtype((self.dtype, self.shape)) if self.shape and fits else self.dtype
+
+    @property
+    def extent(self) -> int:
+        """What NumPy multiplies when it makes an array, even an empty one: bytes as if no dimension were 0."""
+        return math.prod(n for n in self.shape if n) * max(1, self.dtype.itemsize)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Field) and self.dtype == other.dtype and self.shape == other.shape
@@ -100,6 +109,10 @@ class Field:
 
     def __reduce__(self) -> Any:
         return Field, (self.type_name, self.shape)
+
+
+def _short(shape: Sequence[int]) -> str:
+    return f"({', '.join(str(n)[:20] for n in shape[:8])}{', ...' if len(shape) > 8 else ''})"
 
 
 Structure: TypeAlias = "Field | tuple[Field, ...] | dict[str, Field]"

@@ -17,6 +17,7 @@ _HEAD = struct.Struct("<8s16sQQQQQIIII")  # magic, file id, number, offset, firs
 _CHUNK = struct.Struct("<IBBBBQQQQII")
 _CRC = struct.Struct("<I")
 MAX_FRAME_NBYTES = 16 << 20
+MAX_RUN_NBYTES = 1 << 41
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def _check_chunk(
         fail(path, "B7", f"{where}: {stored} bytes ({raw} raw) where its records take {expected}")
     if offset % 64:
         fail(path, "B8", f"{where}: its chunk starts at {offset}, which is not a multiple of 64")
-    whole = run > 0 and run % record_nbytes == 0 if stored else run == 0
+    whole = 0 < run <= MAX_RUN_NBYTES and run % record_nbytes == 0 if stored else run == 0
     if not whole or n_runs != (-(-stored // run) if stored else 0):
         fail(path, "B9", f"{where}: {n_runs} checksum runs of {run} bytes do not cover {stored} bytes")
     return offset, stored, run, n_runs, first_run

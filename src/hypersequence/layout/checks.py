@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 import zlib
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
+from .. import strictjson
 from ..errors import FormatError, UnsupportedError
 
-MAX_JSON_DEPTH = 64
 MAX_U63 = (1 << 63) - 1  # offsets are unsigned on disk, but must fit the signed ones of every operating system
 
 
@@ -30,52 +28,8 @@ def crc32(data: bytes | memoryview) -> int:
 
 
 def decode_json(data: bytes, path: str, rule: str, what: str) -> Any:
-    """JSON with no duplicate keys, no NaN, no more than 64 levels; anything else is an error of ``rule``."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a key stands twice")
-        return found
-
-    def constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} is not JSON")
-
-    def finite(text: str) -> float:
-        if math.isinf(number := float(text)):
-            raise ValueError(f"{text} is too large")
-        return number
-
-    def whole(text: str) -> int:
-        finite(text)  # first, because it takes no time that grows with the square of the digits
-        return int(text)
-
-    hooks: dict[str, Any] = {"object_pairs_hook": unique, "parse_constant": constant}
-    hooks |= {"parse_float": finite, "parse_int": whole}
+    """JSON as strict as :func:`strictjson.decode` takes it; anything else is an error of ``rule``."""
     try:
-        value = json.loads(data.decode("utf-8"), **hooks)
-    except (ValueError, RecursionError) as error:
-        fail(path, rule, f"the {what} is not valid JSON ({type(error).__name__}: {str(error)[:100]})")
-    if _deeper_than(value, MAX_JSON_DEPTH):
-        fail(path, rule, f"the {what} nests deeper than {MAX_JSON_DEPTH} levels")
-    return value
-
-
-def _deeper_than(value: Any, limit: int) -> bool:
-    level: list[Any] = [value]
-    for _ in range(limit + 1):
-        level = [member for item in level for member in _members(item)]
-        if not level:
-            return False
-    return True
-
-
-def _members(item: Any) -> list[Any]:
-    if isinstance(item, dict):
-        return list(cast("dict[str, Any]", item).values())
-    return cast("list[Any]", item) if isinstance(item, list) else []
-
-
-def encode_json(value: Any) -> bytes:
-    """JSON as it is stored: UTF-8, no spaces."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+        return strictjson.decode(data)
+    except ValueError as error:
+        fail(path, rule, f"the {what} is not valid JSON ({str(error)[:100]})")

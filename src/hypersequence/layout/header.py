@@ -6,10 +6,11 @@ import struct
 from dataclasses import dataclass
 from typing import Any, cast
 
+from .. import strictjson
 from ..elements import dtype_from_name
-from ..errors import HyperSequenceError
+from ..errors import ArgumentError, RecordError
 from ..schema import ROLES, Field, Schema, name_problem
-from .checks import MAX_U63, align, crc32, decode_json, encode_json, fail
+from .checks import MAX_U63, align, crc32, decode_json, fail
 
 MAGIC = b"\x89HSQ\r\n\x1a\n"
 VERSION = 3
@@ -49,7 +50,7 @@ def schema_json(schema: Schema) -> bytes:
         return {"kind": "dict", "fields": [{"name": name, **one(field)} for name, field in named.items()]}
 
     roles = {role: getattr(schema, role) for role in ROLES}
-    return encode_json({role: fields(structure) for role, structure in roles.items() if structure is not None})
+    return strictjson.encode({role: fields(structure) for role, structure in roles.items() if structure is not None})
 
 
 def encode_header(
@@ -125,7 +126,7 @@ def _parse_schema(given: Any, path: str) -> Schema:
     roles = cast("dict[str, Any]", given)
     try:
         return Schema(*(_parse_role(roles[role], path, role) if role in roles else None for role in ROLES))
-    except HyperSequenceError as error:
+    except (ArgumentError, RecordError) as error:
         fail(path, "H9", f"the schema is impossible: {error}")
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from .checks import MAX_U63, crc32, decode_json, encode_json, fail
+from .. import strictjson
+from .checks import MAX_U63, crc32, decode_json, fail
 from .header import Header
 
 TRAILER_NBYTES = 128
@@ -83,8 +84,10 @@ def parse_trailer(data: bytes, path: str, file_nbytes: int, header: Header) -> T
     if trailer.file_id != header.file_id or trailer.header_crc != header.crc:
         fail(path, "T4", "its header and its end belong to different files")
     n, blocks = trailer.n_records, trailer.n_blocks
-    if n > MAX_U63 or blocks != -(-n // header.block_records):
+    if blocks != -(-n // header.block_records):
         fail(path, "T5", f"{n} records in {blocks} blocks of {header.block_records} do not agree")
+    if n * max(column.field.extent for column in header.schema.columns) > MAX_U63:
+        fail(path, "T5", f"{n} records of this schema are more than can be addressed")
     footer_end = trailer.footer_offset + trailer.footer_nbytes
     index_end = trailer.index_offset + trailer.index_nbytes
     if index_end != trailer.footer_offset or footer_end + TRAILER_NBYTES != file_nbytes:
@@ -99,7 +102,7 @@ def parse_trailer(data: bytes, path: str, file_nbytes: int, header: Header) -> T
 
 def encode_footer(user_meta: Mapping[str, Any]) -> tuple[bytes, int]:
     """The footer and the CRC of its directory."""
-    sections = [(SECTION_META, encode_json(user_meta))] if user_meta else []
+    sections = [(SECTION_META, strictjson.encode(user_meta))] if user_meta else []
     directory_nbytes = _N_SECTIONS.size + len(sections) * _SECTION.size
     rows: list[bytes] = []
     at = directory_nbytes

@@ -182,11 +182,11 @@ class HyperSequence:
 
     def no_inputs(self) -> int:
         """Number of input fields."""
-        return len(self.dtypes()[0])
+        return sum(column.role == "inputs" for column in self.columns)
 
     def no_outputs(self) -> int:
         """Number of output fields."""
-        return len(self.dtypes()[1])
+        return sum(column.role == "outputs" for column in self.columns)
 
     def user_meta(self) -> dict[str, Any]:
         """The metadata that the writer stored; of several files, the first one's."""

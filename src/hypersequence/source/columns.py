@@ -56,7 +56,9 @@ class StoredColumn:
         self.gap = 0
         self._bytes_in_row: Array | None = None  # the same as bytes, for np.take
         self._bytes_by_block: Array | None = None  # [block, row], where the stride does not allow one row
-        self._void = np.dtype((np.void, self.nbytes))
+        # Larger records are copied one by one, and NumPy has no void above 2 GiB.
+        self._small = self.nbytes <= JOIN_LIMIT_NBYTES
+        self._void = np.dtype((np.void, self.nbytes if self._small else 1))
         if handle.mapping is not None and self.nbytes and stored.n_blocks:
             self._view(stored, handle.mapping)
 
@@ -72,11 +74,12 @@ class StoredColumn:
             self.gap = per_stride - stored.block_records
             last_rows = stored.n_records - (stored.n_blocks - 1) * stored.block_records
             n_rows = (stored.n_blocks - 1) * per_stride + last_rows
-            # np.take copies an unaligned or byte-swapped array whole before it begins; bytes are never either.
-            self._bytes_in_row = np.ndarray((n_rows,), self._void, mapping, self._start)
+            if self._small:
+                # np.take copies an unaligned or byte-swapped array whole before it begins; bytes are never either.
+                self._bytes_in_row = np.ndarray((n_rows,), self._void, mapping, self._start)
             if self.viewable:
                 self.rows = np.ndarray((n_rows, *self.shape), self.dtype, mapping, self._start)
-        elif self.nbytes <= JOIN_LIMIT_NBYTES:
+        elif self._small:
             void = np.ndarray((), self._void, mapping, self._start)
             self._bytes_by_block = as_strided(void, shape, strides, writeable=False)
 
@@ -103,7 +106,7 @@ class StoredColumn:
         out = lease((n_rows, *self.shape), self._stored_dtype)
         if self._handle.mapping is None:
             self._read_scattered(_bytes_of(out), plan.blocks[part], plan.rows[part])
-        elif self._bytes_in_row is not None and self.nbytes <= JOIN_LIMIT_NBYTES:
+        elif self._bytes_in_row is not None:
             # mode="clip" because the default would gather into a temporary first, to keep `out` whole on an error.
             if self.rows is not None:
                 self.rows.take(plan.at_gap(self.gap)[part], 0, out, "clip")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 import threading
 from typing import Any
 
@@ -22,8 +23,11 @@ class FileHandle:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        if os.path.isdir(path):  # noqa: PTH112 - paths stay str here, any bytes a file system allows
+        kind = os.stat(path).st_mode  # noqa: PTH116 - paths stay str here, any bytes a file system allows
+        if stat.S_ISDIR(kind):
             raise FileError(f"{path} is a directory; open the files in it with hypersequence.open({path + '/*.hsq'!r})")
+        if not stat.S_ISREG(kind):  # opening a pipe would wait for somebody to write into it
+            raise FileError(f"{path} is no regular file; copy its content to one first")
         self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
         self.nbytes = os.fstat(self._fd).st_size
         self.mapping: memoryview | None = None

@@ -86,7 +86,11 @@ class HyperSequenceWriter:
         self._counter = RecordCounter(Path(path).name, progress)
         self._part = PartFile(Path(path), overwrite=overwrite)
         if schema is not None:
-            self._begin(schema)
+            try:
+                self._begin(schema)
+            except BaseException:
+                self.abort()
+                raise
 
     # --- records -------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from ..errors import ArgumentError
 from ..layout import (
     TRAILER_NBYTES,
     Chunk,
@@ -36,7 +37,13 @@ class BlockBuffer:
 
     def __init__(self, schema: Schema, geometry: Geometry) -> None:
         self.geometry = geometry
-        raw = np.zeros(geometry.stride + _ALIGNMENT, np.uint8)
+        try:
+            raw = np.zeros(geometry.stride + _ALIGNMENT, np.uint8)
+        except (MemoryError, ValueError):
+            raise ArgumentError(
+                f"a writer holds one block in memory, and one of {geometry.block_records} records takes "
+                f"{geometry.stride} bytes; choose a smaller batch_size"
+            ) from None
         start = -raw.__array_interface__["data"][0] % _ALIGNMENT
         self._bytes = raw[start : start + geometry.stride]
         self.columns = [

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, cast
 
+from .. import strictjson
 from ..errors import RecordError
 from ..layout import MAX_META_NBYTES
-from ..layout.checks import MAX_JSON_DEPTH, encode_json
 
 _MAX_INT_BITS = 1023  # what every reader's floating-point numbers can hold
 
@@ -20,14 +20,14 @@ def check_meta(meta: Mapping[str, Any]) -> None:
         RecordError: The message names the key.
     """
     _check(meta, "user_meta()", 0)
-    nbytes = len(encode_json(meta))
+    nbytes = len(strictjson.encode(meta))
     if nbytes > MAX_META_NBYTES:
         raise RecordError(f"user_meta(): {nbytes} bytes of JSON are over the limit of {MAX_META_NBYTES}")
 
 
 def _check(value: Any, where: str, depth: int) -> None:
-    if depth > MAX_JSON_DEPTH:
-        raise RecordError(f"{where}: nested deeper than {MAX_JSON_DEPTH} levels")
+    if depth > strictjson.MAX_DEPTH:
+        raise RecordError(f"{where}: nested deeper than {strictjson.MAX_DEPTH} levels")
     if isinstance(value, Mapping):
         for key, member in cast("Mapping[Any, Any]", value).items():
             if not isinstance(key, str):
