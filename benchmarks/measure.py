@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import statistics
 import tempfile
 import time
@@ -16,12 +17,12 @@ RECORDS = {"64 B": ((16,), 1024), "1 KiB": ((256,), 256), "16 KiB": ((4096,), 64
 
 
 def interleaved(rounds: int, **functions: Callable[[], object]) -> dict[str, list[float]]:
-    """Seconds of each function, run in turn, so that a slow moment of the machine meets them all."""
+    """Seconds of each function, run in turn and in changing order, so that a slow moment meets them all."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for function in functions.values():
         function()  # warm up
     for _ in range(rounds):
-        for name, function in functions.items():
+        for name, function in random.sample(list(functions.items()), len(functions)):
             started = time.perf_counter()
             function()
             seconds[name].append(time.perf_counter() - started)
