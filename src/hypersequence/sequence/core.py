@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import operator
-import secrets
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from ..order import Evenly, Fixed, InChunks, Natural, Order, Shuffled, Sliced, c
 from ..schema import Batch, Column, Schema
 from ..source import Source
 from .ahead import Ahead
+from .arguments import Unit, seed_of, unit_of, whole_number
 from .display import describe, describe_html
 from .mapping import Mapper, as_mapper
 from .picking import chosen_order
@@ -21,8 +21,6 @@ from .records import Records
 
 if TYPE_CHECKING:
     from ..adapters.keras import KerasSequence
-
-Unit = Literal["batch", "record"]
 
 
 class HyperSequence:
@@ -222,7 +220,7 @@ class HyperSequence:
         (6, 1)
         """
         whole = self._visible()
-        total = self._n_batches if _unit(by) == "batch" else self._n_records
+        total = self._n_batches if unit_of(by) == "batch" else self._n_records
         if not shares or any(not 0 < share < 1 for share in shares) or sum(shares) >= 1:
             raise ArgumentError(f"split{shares}: shares lie between 0 and 1 and sum up to less than 1")
         counts = split_counts(total, shares)
@@ -252,7 +250,7 @@ class HyperSequence:
         >>> [len(y) for x, y in example.rebatch(40)]
         [40, 40, 20]
         """
-        n = _whole(n, "rebatch", 1)
+        n = whole_number(n, "rebatch", 1)
         return self._with(batch_size=n, drop_last=bool(drop_last))
 
     def shuffled(self, seed: int | None = None, by: Unit = "batch", *, epoch: int = 0) -> HyperSequence:
@@ -267,7 +265,7 @@ class HyperSequence:
         >>> example.shuffled(seed=1)[0][1].tolist() == example.shuffled(seed=1)[0][1].tolist()
         True
         """
-        order = self._shuffle_order(_seed(seed), _unit(by), _whole(epoch, "epoch", 0))
+        order = self._shuffle_order(seed_of(seed), unit_of(by), whole_number(epoch, "epoch", 0))
         return self._with(order=order, epoch=epoch)
 
     def _shuffle_order(self, seed: int, by: Unit, epoch: int) -> Order:
@@ -288,7 +286,7 @@ class HyperSequence:
         """
         begin = self._unshuffled if self._unshuffled is not None else self._order
         self._order = begin
-        self._order = Fixed(self._shuffle_order(_seed(seed), "batch", 0))
+        self._order = Fixed(self._shuffle_order(seed_of(seed), "batch", 0))
         self._unshuffled = begin
         self._settle()
 
@@ -298,7 +296,7 @@ class HyperSequence:
         Args:
             epoch: From 0 on. Any epoch can be asked for directly.
         """
-        epoch = _whole(epoch, "at_epoch", 0)
+        epoch = whole_number(epoch, "at_epoch", 0)
         return self._with(order=self._order.at_epoch(epoch), epoch=epoch)
 
     def select(self, positions: Any) -> HyperSequence:
@@ -338,11 +336,11 @@ class HyperSequence:
 
     def take(self, n: int) -> HyperSequence:
         """The first ``n`` batches, or all if there are fewer."""
-        return self._batches(slice(0, _whole(n, "take", 0)))
+        return self._batches(slice(0, whole_number(n, "take", 0)))
 
     def skip(self, n: int) -> HyperSequence:
         """All batches but the first ``n``."""
-        return self._batches(slice(_whole(n, "skip", 0), None))
+        return self._batches(slice(whole_number(n, "skip", 0), None))
 
     def map(self, fn: Callable[..., Batch], *, seed: int = 0) -> HyperSequence:
         """Apply a function to every batch when it is delivered, wherever in the chain this stands.
@@ -361,7 +359,7 @@ class HyperSequence:
         >>> bool((doubled[0][0] == example[0][0] * 2).all())
         True
         """
-        return self._with(mappers=(*self._mappers, as_mapper(fn, _seed(seed), len(self._mappers))))
+        return self._with(mappers=(*self._mappers, as_mapper(fn, seed_of(seed), len(self._mappers))))
 
     def as_keras(self, shuffle_on_epoch: bool = False, seed: int | None = None, **options: Any) -> KerasSequence:
         """A ``keras.utils.PyDataset`` for ``fit``, ``evaluate`` and ``predict``; needs Keras 3.
@@ -420,25 +418,3 @@ class HyperSequence:
 def rebatch(hyperseq: HyperSequence, new_batch_size: int) -> HyperSequence:
     """``hyperseq.rebatch(new_batch_size)``, as a function (hypersequence 0.10 had both)."""
     return hyperseq.rebatch(new_batch_size)
-
-
-def _seed(seed: int | None) -> int:
-    if seed is None:
-        return secrets.randbits(32)  # short enough to be copied from a repr by hand
-    return _whole(seed, "seed", 0)
-
-
-def _unit(by: Unit) -> Unit:
-    if by not in ("batch", "record"):
-        raise ArgumentError(f"by is 'batch' or 'record', not {by!r}")
-    return by
-
-
-def _whole(value: Any, what: str, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ArgumentError(f"{what}: expected a whole number, got {value!r}") from None
-    if not least <= number < 1 << 64:
-        raise ArgumentError(f"{what}: expected a whole number from {least} on, got {number}")
-    return number

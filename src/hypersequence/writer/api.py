@@ -106,11 +106,13 @@ class HyperSequenceWriter:
         Raises:
             RecordError: The record differs from the first one (or from ``schema``) in structure, shape or type, or its
                 type cannot be stored. Nothing of it is stored; the writer goes on.
-            FileError: The file system refused.
+            FileError: The file system refused to take a block. The record is kept: make room, and go on.
             ClosedError: After ``close()``.
         """
         if self._builder is None:
             self._begin(infer_schema((inputs, outputs, sample_weights), many=False))
+        elif self._row == self._block_records:
+            self._flush()  # it failed the last time
         row = self._row
         targets = self._targets
         given: tuple[Any, Any, Any] = (inputs, outputs, sample_weights)
@@ -203,7 +205,7 @@ class HyperSequenceWriter:
         Raises:
             RecordError: The user metadata cannot be stored, or there are neither records nor a schema. The writer
                 stays open: mend it and close again.
-            FileError: The file system refused; the message says where the data are.
+            FileError: The file system refused. Nothing is lost: make room, and close again.
 
         Closing twice does nothing.
         """
@@ -231,9 +233,9 @@ class HyperSequenceWriter:
         part = self._part
         if part is None:
             return "the writer was closed already"
-        n_records, built = self.n_records, self._builder is not None and self.n_records > 0
+        n_records = self.n_records
         try:
-            if built and self._builder is not None:
+            if self._builder is not None:
                 self._builder.write_last_block(self._row)
         except OSError:  # the disk that made us give up; full blocks are safe
             n_records = self._builder.n_written if self._builder else 0
@@ -243,7 +245,7 @@ class HyperSequenceWriter:
             return f"{part.target} was not written, and no record was lost"
         part.keep()
         return (
-            f"{part.target} was not written; the {n_records} records appended so far are in {part.path} "
+            f"{part.target} was not written; the first {n_records:,} of the records appended are in {part.path} "
             f"(`hsq recover --list {part.path.parent}` shows such files)"
         )
 

@@ -93,8 +93,9 @@ class FileBuilder:
         self._digest = ContentDigest(schema)
         self._index: list[bytes] = []
         self.n_written = 0
+        self._part.go_back(0)
         self._part.write(header)
-        self._first_block = len(header)
+        self._first_block = self._end = len(header)
 
     def write_full_block(self) -> None:
         """Write the buffer, all rows of it."""
@@ -128,17 +129,20 @@ class FileBuilder:
 
     def _write(self, buffer: BlockBuffer, n_records: int) -> None:
         # Padding belongs to the block that comes: behind the last one there is none.
+        self._part.go_back(self._end)
         start = self._first_block + len(self._index) * self.buffer.geometry.stride
         self._part.write(bytes(start - self._part.nbytes))
         frame = self._frame(buffer, n_records)
         head = encode_frame(frame, self._file_id)
         self._part.write(buffer.image(head, frame.nbytes))
+        self._end = self._part.nbytes
         self._index.append(head)
         self._digest.add(frame)
         self.n_written += frame.n_records
 
     def finish(self, user_meta: Mapping[str, Any]) -> None:
-        """Write index, footer and trailer."""
+        """Write index, footer and trailer; can be done again if it failed."""
+        self._part.go_back(self._end)
         self._part.write(bytes(align(self._part.nbytes) - self._part.nbytes))
         index_offset, index = self._part.nbytes, b"".join(self._index)
         footer, footer_crc = encode_footer(user_meta)

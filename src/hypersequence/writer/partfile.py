@@ -71,6 +71,13 @@ class PartFile:
                 f"{self.path}: writing failed after {self.nbytes} bytes: {error}", path=str(self.path)
             ) from error
 
+    def go_back(self, nbytes: int) -> None:
+        """Forget what was written behind this place: a write that failed in the middle may have left a piece."""
+        if self.nbytes != nbytes:
+            os.ftruncate(self._fd, nbytes)
+            os.lseek(self._fd, nbytes, os.SEEK_SET)
+            self.nbytes = nbytes
+
     def commit(self) -> None:
         """Flush to disk, put in place of the target, flush the folder.
 
@@ -79,12 +86,13 @@ class PartFile:
         """
         try:
             os.fsync(self._fd)
+            if os.name != "posix":
+                self._release()  # Windows moves no open file; elsewhere its lock is held until the move is done
             if self._overwrite:
-                self._release()
                 self.path.replace(self.target)
             else:
                 self._link()
-                self._release()
+            self._release()
             self._flush_folder()
         except OSError as error:
             if isinstance(error, FileError):
