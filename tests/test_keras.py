@@ -284,6 +284,14 @@ def test_structures_and_weights(tmp_path: Path, backend: str) -> None:
         else:
             raise AssertionError("a datetime was not refused")
         times.fields("x", "outputs").as_keras()
+        try:
+            class Changing(hs.KerasSequence):
+                def __getitem__(self, index):
+                    return super().__getitem__(index)
+        except TypeError as error:
+            assert "map(" in str(error)
+        else:
+            raise AssertionError("would silently be ignored")
         assert "seed" in repr(seq.as_keras(True)) and "epoch 0" in repr(seq.as_keras(True))
         """,
     )

@@ -65,6 +65,38 @@ def test_many_threads_read_one_sequence(numbered: Path, use_mmap: bool) -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("use_mmap", [True, False], ids=["mmap", "pread"])
+def test_closing_while_others_read(tmp_path: Path, numbered: Path, use_mmap: bool) -> None:
+    """A reader gets its records or a ClosedError; never another file that was given the same descriptor."""
+    other = tmp_path / "other"
+    other.write_bytes(b"\xff" * numbered.stat().st_size)
+    wrong: list[object] = []
+
+    def read(seq: hs.HyperSequence) -> None:
+        try:
+            while True:
+                labels(seq)
+        except hs.ClosedError:
+            pass
+        except Exception as error:
+            wrong.append(error)
+
+    for _ in range(30):
+        with hs.HyperSequenceFile(numbered, use_mmap=use_mmap, verify="never") as seq:
+            readers = [
+                threading.Thread(target=read, args=(seq.rebatch(20).shuffled(i, by="record"),)) for i in range(4)
+            ]
+            for reader in readers:
+                reader.start()
+        strangers = [os.open(other, os.O_RDONLY) for _ in range(4)]
+        for reader in readers:
+            reader.join()
+        for stranger in strangers:
+            assert os.lseek(stranger, 0, os.SEEK_CUR) == 0
+            os.close(stranger)
+    assert wrong == []
+
+
 def test_pickles_are_small_and_open_the_file_again(numbered: Path) -> None:
     with hs.HyperSequenceFile(numbered) as seq:
         chosen = seq.split(0.8)[0].rebatch(5).shuffled(2).fields("inputs")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import hypersequence as hs
+from hypersequence.source import FileSource
 from hypersequence.source.verify import RunChecker
 
 
@@ -48,6 +49,18 @@ def test_record_numbers_may_have_any_shape(numbered: Path) -> None:
         assert np.array_equal(labels, windows)
         assert images.shape == (90, 4, 3, 5)
         assert np.array_equal(images[:, :, 0, 0], windows)
+
+
+def test_read_ahead_asks_once_for_what_lies_together(numbered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[range] = []
+    monkeypatch.setattr(FileSource, "prefetch", lambda source, numbers, chosen: asked.append(numbers))
+    with hs.HyperSequenceFile(numbered) as seq:
+        for batch in hs.FetchingHyperSequence(seq, max_prefetch=3):
+            assert len(batch) == 2
+        assert asked == [range(i * 8, min(i * 8 + 8, 103)) for i in range(1, 13)]
+        asked.clear()
+        list(hs.FetchingHyperSequence(seq.shuffled(1, by="record")))
+        assert asked == []
 
 
 class Counter:

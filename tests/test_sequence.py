@@ -186,6 +186,24 @@ def test_shuffle_in_place(numbered: Path) -> None:
         assert labels(seq) == labels(before.shuffled(5))
 
 
+def test_a_shuffle_joins_the_epoch_it_is_made_in(numbered: Path) -> None:
+    """Whatever the chain, a sequence is what ``at_epoch`` of its own epoch gives: the order is pure."""
+    with hs.HyperSequenceFile(numbered) as seq:
+        first = seq.shuffled(1, epoch=5)
+        for chain in (
+            first,
+            first.shuffled(2),
+            first.shuffled(2, epoch=3),
+            seq.at_epoch(4).shuffled(2, by="record"),
+            first.rebatch(5).shuffled(3, by="record").map(lambda batch, rng: batch),
+            first.take(4).shuffled(1),
+        ):
+            assert labels(chain.at_epoch(chain.epoch)) == labels(chain)
+        assert first.shuffled(2).epoch == 5
+        assert seq.at_epoch(4).shuffled(2).epoch == 4
+        assert first.shuffled(2, epoch=3).epoch == 3
+
+
 def test_members_of_a_split_do_not_change_with_the_epoch(numbered: Path) -> None:
     """A shuffle made before a split must not carry validation records into training."""
     with hs.HyperSequenceFile(numbered) as seq:
@@ -349,7 +367,7 @@ def test_several_files_are_one_sequence(tmp_path: Path) -> None:
         hs.open(tmp_path / "nothing*.hsq")
     with pytest.raises(FileNotFoundError):
         hs.open([paths[0], tmp_path / "nothing.hsq"])
-    with pytest.raises(hs.FileError):
+    with pytest.raises(hs.ArgumentError):
         hs.open([])
     with hs.HyperSequenceWriter(tmp_path / "other.hsq") as writer:
         writer.append(1)
@@ -390,6 +408,8 @@ def test_how_it_looks(numbered: Path) -> None:
         text = repr(seq.shuffled(9))
         for part in ("numbered.hsq", "103", "13 of 8", "float32 (3, 5)", "seed 9", "epoch 0"):
             assert part in text
+        assert "seed 9, held at epoch 2" in repr(seq.shuffled(9, epoch=2).take(3))
+        assert "order" not in repr(seq.split(0.5)[0])
         assert "<table>" in seq._repr_html_()
         assert "float32 (3, 5)" in seq._repr_html_()
         assert "103 records" in repr(seq.records)

@@ -149,6 +149,42 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path, monkeypatch: pytest.
     assert parts_in(tmp_path) == []
 
 
+def test_extend_says_how_far_it_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.arange(100)
+    with hs.HyperSequenceWriter(tmp_path / "a.hsq", 4, block_nbytes=160) as writer:
+        writer.extend(values[:30])
+
+        def full(fd: int, data: memoryview) -> int:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(hs.FileError, match="the first 10 of these 70 records are kept") as caught:
+            writer.extend(values[30:])
+        monkeypatch.undo()
+        writer.extend(values[30 + caught.value.n_kept :])
+    assert writer.n_records == 100
+    assert hs.HyperSequenceFile(tmp_path / "a.hsq").records[:][0].tolist() == values.tolist()
+
+
+def test_a_refused_first_extend_fixes_nothing(tmp_path: Path) -> None:
+    with hs.HyperSequenceWriter(tmp_path / "a.hsq") as writer:
+        with pytest.raises(hs.RecordError, match="different numbers"):
+            writer.extend(np.ones((3, 2)), np.ones(4))
+        writer.append(np.ones(5, np.int8))
+    assert hs.HyperSequenceFile(tmp_path / "a.hsq").schema == hs.Schema(hs.Field("int8", (5,)))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions and pipes")
+def test_only_regular_files_are_replaced_and_keep_their_mode(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(hs.FileError, match="regular"):
+        hs.HyperSequenceWriter(tmp_path / "pipe")
+    write(tmp_path / "private.hsq")
+    (tmp_path / "private.hsq").chmod(0o600)
+    write(tmp_path / "private.hsq")
+    assert (tmp_path / "private.hsq").stat().st_mode & 0o777 == 0o600
+
+
 def test_bad_places(tmp_path: Path) -> None:
     with pytest.raises(hs.FileError, match="folder"):
         hs.HyperSequenceWriter(tmp_path / "missing" / "a.hsq")
@@ -177,6 +213,25 @@ def test_a_forgotten_close_warns_and_keeps_the_records(tmp_path: Path) -> None:
     assert "first 1 of the records" in str(caught[0].message)
     assert len(parts_in(tmp_path)) == 1
     assert not (tmp_path / "a.hsq").exists()
+
+
+def test_a_forked_child_cannot_commit_its_parents_file(tmp_path: Path) -> None:
+    code = f"""
+import os, hypersequence as hs
+writer = hs.HyperSequenceWriter({str(tmp_path / "a.hsq")!r}, 4)
+writer.append(1)
+if os.fork() == 0:
+    try:
+        writer.close()
+    except hs.ClosedError as error:
+        os._exit(0 if "process" in str(error) else 1)
+    os._exit(2)
+assert os.wait()[1] == 0
+writer.append(2)
+writer.close()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert hs.HyperSequenceFile(tmp_path / "a.hsq").n_records == 2
 
 
 def test_a_forked_child_does_not_touch_its_parents_part_file(tmp_path: Path) -> None:
@@ -268,6 +323,8 @@ UNSTORABLE: list[tuple[Any, str]] = [
     ({"a\nb": 1}, "control character"),
     ({"x" * 256: 1}, "255"),
     ("ab\0", "NUL"),
+    (np.bytes_(b"ab\0"), "NUL"),
+    (np.str_("ab\0"), "NUL"),
     (2**64, "int64"),
     (np.ma.masked_array([1, 2], [True, False]), "mask"),
     (np.zeros(3, np.longdouble), "cannot be stored") if np.dtype("g").itemsize > 8 else (set(), "got a set"),
@@ -344,6 +401,8 @@ def test_bad_arguments(tmp_path: Path) -> None:
         {"batch_size": 1.5},
         {"batch_size": True},
         {"file_id": b"short"},
+        {"file_id": "sixteen letters."},
+        {"created_ns": 2**70},
         {"block_nbytes": 0},
     ):
         with pytest.raises(hs.ArgumentError):
@@ -376,6 +435,8 @@ def test_bad_arguments(tmp_path: Path) -> None:
         ({"a": [np.float32(1)]}, r"\['a'\]\[0\]: float32 is not JSON"),
         ({"a": "\ud800"}, "Unicode"),
         ({"a": object()}, "object is not JSON"),
+        ({"a": 10**400}, "too large"),
+        ({"a": "," * 5_000_001}, "a reader would refuse"),
     ],
 )
 def test_metadata_that_would_change_are_refused_and_can_be_mended(tmp_path: Path, meta: Any, message: str) -> None:

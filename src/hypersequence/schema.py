@@ -7,6 +7,7 @@ fields, or a dict of named fields. The schema knows shapes and types only; it ha
 from __future__ import annotations
 
 import math
+import operator
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Field:
             raise RecordError(f"Field: {dtype!r} is no element type: {error}") from None
         base, inner = given.base, given.shape
         try:
-            dims = (*(int(n) for n in shape), *inner)
+            dims = (*(operator.index(n) for n in shape), *inner)
         except TypeError:
             raise ArgumentError(f"Field: shape must be a tuple of integers, not {shape!r}") from None
         if len(dims) > MAX_DIMENSIONS or any(n < 0 for n in dims):

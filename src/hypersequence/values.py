@@ -70,6 +70,7 @@ def _as_array(value: Any, where: str) -> Array:
             f"{where}: a list is ambiguous; give np.asarray(...) for one array, a tuple for several fields"
         )
     if isinstance(value, np.generic) or hasattr(value, "__array__"):
+        _refuse_trailing_nul(cast("Any", value), where)
         try:
             return np.asarray(cast("Any", value))
         except (TypeError, ValueError, RuntimeError) as error:
@@ -80,7 +81,7 @@ def _as_array(value: Any, where: str) -> Array:
 
 
 def _refuse_trailing_nul(value: Any, where: str) -> None:
-    if (type(value) is bytes and value.endswith(b"\0")) or (type(value) is str and value.endswith("\0")):
+    if (isinstance(value, bytes) and value.endswith(b"\0")) or (isinstance(value, str) and value.endswith("\0")):
         raise RecordError(
             f"{where}: {value!r} ends in NUL, which fixed-length strings cannot keep; store it as an array of uint8"
         )

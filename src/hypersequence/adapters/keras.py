@@ -42,7 +42,8 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
 
     ``ds[3]`` is batch 3 of the current epoch's order. The epoch advances when Keras has finished one; a pass that was
     abandoned does not count. With ``steps_per_epoch``, the batches go on into the next epoch's order where one ends.
-    Evaluate on an object of its own (another ``as_keras()``): a pass is a pass, whoever makes it.
+    Evaluate on an object of its own (another ``as_keras()``): a pass is a pass, whoever makes it. ``initial_epoch`` of
+    ``fit`` is Keras's count alone; begin with ``hyperseq.at_epoch(e)`` to begin with that epoch's order.
     """
 
     def __init__(
@@ -66,6 +67,14 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
         self._position = 0  # batches that Keras has finished with, counted in whole calls of on_epoch_end
         self._steps: int | None = None  # steps_per_epoch of the fit that is running
         self._rehearsing = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__getitem__" in vars(cls):
+            raise TypeError(
+                f"{cls.__name__}.__getitem__ would not be asked for the batches that Keras trains on; change batches "
+                "with hyperseq.map(fn) before as_keras()"
+            )
 
     # --- for people ------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import warnings
+from typing import Any, cast
 
 from ..sequence import HyperSequenceFile
 from ..writer import HyperSequenceWriter
@@ -18,6 +21,9 @@ def upgrade(
     progress: bool = False,
 ) -> None:
     """Rewrite a file as version 3: the same records in the same order, batch size and user metadata, with checksums.
+
+    Numbers in the metadata that JSON does not have (NaN, infinity), which old writers let through, become text, with a
+    warning.
 
     Args:
         old: A file of any version that :class:`hypersequence.HyperSequenceFile` opens.
@@ -35,7 +41,18 @@ def upgrade(
             new, source.batch_size(), schema=source.schema, overwrite=overwrite, progress=progress
         ) as writer,
     ):
-        writer.user_meta().update(source.user_meta())
+        writer.user_meta().update(_without_nan(source.user_meta(), str(old)))
         step = max(1, _CHUNK_NBYTES // max(1, source.schema.record_nbytes))
         for start in range(0, source.n_records, step):
             writer.extend(*source.records[start : start + step])
+
+
+def _without_nan(value: Any, path: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(member, path) for key, member in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_without_nan(member, path) for member in cast("list[Any]", value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        warnings.warn(f"{path}: {value} in the user metadata is not JSON and was kept as text", stacklevel=4)
+        return str(value)
+    return value

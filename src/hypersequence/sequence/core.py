@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
@@ -31,7 +32,7 @@ class HyperSequence:
     field, a tuple if there are several, a dict if they were named; the leading axis is the batch.
 
     Every operation returns another sequence and touches integers only; nothing is read before a batch is asked for.
-    ``seq[a:b]`` is a sequence of these batches.
+    ``seq[a:b]`` is a sequence of these batches; a shuffle made before is held at its epoch.
 
     A batch whose records lie together in one block is a *view*: read-only, valid for as long as somebody holds it, even
     after ``close()``. Any other batch is *owned*: gathered into memory of its own, writable.
@@ -188,7 +189,7 @@ class HyperSequence:
 
     def user_meta(self) -> dict[str, Any]:
         """The metadata that the writer stored; of several files, the first one's."""
-        return self._source.user_meta()
+        return deepcopy(self._source.user_meta())
 
     def __repr__(self) -> str:
         return describe(self)
@@ -253,28 +254,30 @@ class HyperSequence:
         n = whole_number(n, "rebatch", 1)
         return self._with(batch_size=n, drop_last=bool(drop_last))
 
-    def shuffled(self, seed: int | None = None, by: Unit = "batch", *, epoch: int = 0) -> HyperSequence:
+    def shuffled(self, seed: int | None = None, by: Unit = "batch", *, epoch: int | None = None) -> HyperSequence:
         """The same records in a random order, a pure function of ``(seed, epoch)`` (SPEC.md says which).
 
         Args:
             seed: 0 to 2**64-1; ``None`` draws a fresh one, which the repr shows.
             by: ``"batch"`` (default) permutes the whole batches of this sequence, zero-copy, a short one staying last;
                 ``"record"`` permutes all records.
-            epoch: The epoch to begin with. :meth:`at_epoch` gives the others, ``as_keras`` walks through them.
+            epoch: The epoch to begin with; ``None`` for the sequence's own, which is 0 at first. :meth:`at_epoch` gives
+                the others, ``as_keras`` walks through them.
 
         >>> example.shuffled(seed=1)[0][1].tolist() == example.shuffled(seed=1)[0][1].tolist()
         True
         """
-        order = self._shuffle_order(seed_of(seed), unit_of(by), whole_number(epoch, "epoch", 0))
+        epoch = self._epoch if epoch is None else whole_number(epoch, "epoch", 0)
+        order = self._shuffle_order(self._order.at_epoch(epoch), seed_of(seed), unit_of(by), epoch)
         return self._with(order=order, epoch=epoch)
 
-    def _shuffle_order(self, seed: int, by: Unit, epoch: int) -> Order:
-        n = self._order.n
+    def _shuffle_order(self, order: Order, seed: int, by: Unit, epoch: int) -> Order:
+        n = order.n
         if by == "record":
-            return compose(Shuffled(n, seed, epoch), self._order)
+            return compose(Shuffled(n, seed, epoch), order)
         n_chunks = -(-n // self._batch_size)
         chunks = Shuffled(n_chunks, seed, epoch, last_stays=n % self._batch_size != 0)
-        return compose(InChunks(chunks, self._batch_size, n), self._order)
+        return compose(InChunks(chunks, self._batch_size, n), order)
 
     def shuffle(self, seed: int | None = None) -> None:
         """Put this sequence's batches into a new random order, in place, as hypersequence 0.10 did.
@@ -285,8 +288,7 @@ class HyperSequence:
             seed: 0 to 2**64-1; ``None`` draws a fresh one.
         """
         begin = self._unshuffled if self._unshuffled is not None else self._order
-        self._order = begin
-        self._order = Fixed(self._shuffle_order(seed_of(seed), "batch", 0))
+        self._order = Fixed(self._shuffle_order(begin, seed_of(seed), "batch", 0))
         self._unshuffled = begin
         self._settle()
 
@@ -300,7 +302,7 @@ class HyperSequence:
         return self._with(order=self._order.at_epoch(epoch), epoch=epoch)
 
     def select(self, positions: Any) -> HyperSequence:
-        """The records at these positions of this sequence, in this order.
+        """The records at these positions of this sequence, in this order. A shuffle made before is held at its epoch.
 
         Args:
             positions: A slice, a range, a boolean mask over all records, or any sequence of integers (negative ones
@@ -335,11 +337,11 @@ class HyperSequence:
         return self._with(chosen=left)
 
     def take(self, n: int) -> HyperSequence:
-        """The first ``n`` batches, or all if there are fewer."""
+        """The first ``n`` batches, or all if there are fewer. A shuffle made before is held at its epoch."""
         return self._batches(slice(0, whole_number(n, "take", 0)))
 
     def skip(self, n: int) -> HyperSequence:
-        """All batches but the first ``n``."""
+        """All batches but the first ``n``. A shuffle made before is held at its epoch."""
         return self._batches(slice(whole_number(n, "skip", 0), None))
 
     def map(self, fn: Callable[..., Batch], *, seed: int = 0) -> HyperSequence:

@@ -9,7 +9,7 @@ import html
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..order import Composed, InChunks, Shuffled
+from ..order import Composed, Fixed, InChunks, Order, Shuffled
 
 if TYPE_CHECKING:
     from .core import HyperSequence
@@ -50,16 +50,20 @@ def _facts(sequence: HyperSequence) -> list[tuple[str, str]]:
 
 
 def shuffle_text(sequence: HyperSequence) -> str:
-    """The shuffle that a sequence would change from epoch to epoch, in words, or nothing."""
-    order = sequence._order
-    while isinstance(order, Composed):
-        order = order.outer
-    unit = "records"
+    """The outermost shuffle of a sequence in words, or nothing."""
+    return _shuffle_in(sequence._order, "records", held=False)
+
+
+def _shuffle_in(order: Order, unit: str, held: bool) -> str:
+    if isinstance(order, Shuffled):
+        return f"{unit} shuffled, seed {order.seed}, {'held at ' if held else ''}epoch {order.epoch}"
+    if isinstance(order, Fixed):
+        return _shuffle_in(order.order, unit, held=True)
     if isinstance(order, InChunks):
-        unit, order = f"batches of {order.size}", order.chunks
-    if not isinstance(order, Shuffled):
-        return ""
-    return f"{unit} shuffled, seed {order.seed}, epoch {order.epoch}"
+        return _shuffle_in(order.chunks, f"batches of {order.size}", held)
+    if isinstance(order, Composed):
+        return _shuffle_in(order.outer, unit, held) or _shuffle_in(order.inner, unit, held)
+    return ""
 
 
 def describe(sequence: HyperSequence) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, FileError
+from ..errors import ArgumentError
 from ..order import Order
 from ..schema import Batch
 from ..source import JoinedSource, Source, open_source
@@ -112,7 +112,8 @@ class FetchingHyperSequence(HyperSequence):
         hyperseq: The sequence to read.
         max_prefetch: How many batches ahead.
 
-    The batches are the same. In hypersequence 0.10 a thread did this; now the operating system does.
+    The batches are the same. In hypersequence 0.10 a thread did this; now the operating system does, for batches whose
+    records lie together.
     """
 
     def __init__(self, hyperseq: HyperSequence, max_prefetch: int = 10) -> None:
@@ -120,16 +121,24 @@ class FetchingHyperSequence(HyperSequence):
         self._unshuffled = None
         self._settle()
         self._max_prefetch = max(1, int(max_prefetch))
+        self._asked = 0
 
     def __getitem__(self, index: Any) -> Any:
         """Batch ``index``, after asking for the ones that follow."""
         batch = super().__getitem__(index)
         if isinstance(index, int):
-            start = (index % self._n_batches + 1) * self._batch_size
-            stop = min(start + self._max_prefetch * self._batch_size, self._n_records)
-            if start < stop:
-                self._source.prefetch(self._order.span(start, stop))
+            self._ask(index % self._n_batches + 1)
         return batch
+
+    def _ask(self, first: int) -> None:
+        """Ask for the batches from ``first`` on that were not asked for yet and lie together on disk."""
+        stop = min(first + self._max_prefetch, self._n_batches)
+        for number in range(max(first, min(self._asked, stop)), stop):
+            start = number * self._batch_size
+            numbers = self._order.span(start, min(start + self._batch_size, self._n_records))
+            if isinstance(numbers, range):
+                self._source.prefetch(numbers, self._chosen)
+        self._asked = stop
 
     def __iter__(self) -> Iterator[Batch]:
         """Every batch in turn, with the next ones on their way."""
@@ -169,7 +178,7 @@ def open_files(
     given = [path] if isinstance(path, str | os.PathLike) else list(path)
     names = [name for one in given for name in (_matches(one) if _is_pattern(one) else [os.fspath(one)])]
     if not names:
-        raise FileError("open: no files were given")
+        raise ArgumentError("open: no files were given")
     parts: list[Source] = []
     try:
         parts.extend(open_source(name, **options) for name in names)

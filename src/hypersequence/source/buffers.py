@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import sys
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,8 @@ class _Lease(np.ndarray[Any, Any]):
     def __del__(self) -> None:
         shelf = _shelves.get(self.nbytes)
         memory: Any = self.base
-        if shelf is not None and len(shelf) < shelf.limit and type(memory) is mmap.mmap:
+        # Three references are ours: the base, this name, the argument. With more, somebody went for the memory itself.
+        if shelf is not None and len(shelf) < shelf.limit and sys.getrefcount(memory) <= 3:
             shelf.append(memory)
 
 
@@ -76,7 +78,11 @@ def lease(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
     From 4 KiB on it starts on a page and comes from the pool, to which it returns by itself. Thread-safe.
     """
-    nbytes = math.prod(shape) * dtype.itemsize
+    return lease_of(math.prod(shape) * dtype.itemsize, shape, dtype)
+
+
+def lease_of(nbytes: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """The same, for somebody who knows how many bytes that are."""
     if nbytes < MIN_LEASE_NBYTES:
         return np.ndarray(shape, dtype)  # not np.empty, which widens zero-width strings
     size = -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..layout import JOIN_LIMIT_NBYTES
 from ..schema import Array
 from ..stored import StoredFile
-from .buffers import lease
+from .buffers import lease, lease_of
 from .handle import FileHandle
 
 _PIECE_NBYTES = 256 << 10
@@ -19,21 +19,19 @@ _PIECE_NBYTES = 256 << 10
 class Plan:
     """Where scattered records lie, worked out once for many batches."""
 
-    __slots__ = ("blocks", "numbers", "positions", "rows")
+    __slots__ = ("_positions", "blocks", "numbers", "rows")
 
     def __init__(self, numbers: Array, block_records: int, n_blocks: int) -> None:
         self.numbers = numbers
         self.blocks = numbers // block_records if n_blocks > 1 else np.zeros_like(numbers)
         self.rows = numbers - self.blocks * block_records if n_blocks > 1 else numbers
-        self.positions: dict[int, Array] = {}  # by gap: place in the row of all records
+        self._positions: dict[int, Array] = {0: numbers}  # by gap: place in the row of all records
 
     def at_gap(self, gap: int) -> Array:
         """Places in a column whose blocks are ``gap`` records apart."""
-        if not gap:
-            return self.numbers
-        found = self.positions.get(gap)
+        found = self._positions.get(gap)
         if found is None:
-            found = self.positions[gap] = self.numbers + self.blocks * gap
+            found = self._positions[gap] = self.numbers + self.blocks * gap
         return found
 
 
@@ -47,6 +45,7 @@ class StoredColumn:
         field = stored.schema.columns[number].field
         self.dtype, self.shape, self.nbytes = field.dtype, field.shape, field.nbytes
         self._handle = handle
+        self._mapped = handle.mapping is not None  # decided once: close() may come in the middle of a batch
         self._stride = stored.stride
         self._start = stored.first_block + stored.column_offsets[number]
         self._stored_dtype = stored.stored_dtypes[number]
@@ -54,13 +53,15 @@ class StoredColumn:
         self.viewable = self._native and (self._start | self._stride) % max(1, self.dtype.alignment) == 0
         self.rows: Array | None = None
         self.gap = 0
-        self._bytes_in_row: Array | None = None  # the same as bytes, for np.take
+        self._in_row: Array | None = None  # the same, if records are small enough for np.take
+        self._bytes_in_row: Array | None = None  # the same as bytes, where they cannot be viewed
         self._bytes_by_block: Array | None = None  # [block, row], where the stride does not allow one row
         # Larger records are copied one by one, and NumPy has no void above 2 GiB.
         self._small = self.nbytes <= JOIN_LIMIT_NBYTES
         self._void = np.dtype((np.void, self.nbytes if self._small else 1))
-        if handle.mapping is not None and self.nbytes and stored.n_blocks:
-            self._view(stored, handle.mapping)
+        mapping = handle.mapping
+        if mapping is not None and self.nbytes and stored.n_blocks:
+            self._view(stored, mapping)
 
     def _view(self, stored: StoredFile, mapping: memoryview) -> None:
         shape, strides = (stored.n_blocks, stored.block_records), (stored.stride, self.nbytes)
@@ -74,11 +75,12 @@ class StoredColumn:
             self.gap = per_stride - stored.block_records
             last_rows = stored.n_records - (stored.n_blocks - 1) * stored.block_records
             n_rows = (stored.n_blocks - 1) * per_stride + last_rows
-            if self._small:
-                # np.take copies an unaligned or byte-swapped array whole before it begins; bytes are never either.
-                self._bytes_in_row = np.ndarray((n_rows,), self._void, mapping, self._start)
             if self.viewable:
                 self.rows = np.ndarray((n_rows, *self.shape), self.dtype, mapping, self._start)
+                self._in_row = self.rows if self._small else None
+            elif self._small:
+                # np.take copies an unaligned or byte-swapped array whole before it begins; bytes are never either.
+                self._bytes_in_row = np.ndarray((n_rows,), self._void, mapping, self._start)
         elif self._small:
             void = np.ndarray((), self._void, mapping, self._start)
             self._bytes_by_block = as_strided(void, shape, strides, writeable=False)
@@ -87,7 +89,7 @@ class StoredColumn:
         """Consecutive rows of a block, as a view if that is wanted and possible."""
         if not self.nbytes or not n_rows:
             return self._empty(n_rows)
-        if self._handle.mapping is None:
+        if not self._mapped:
             out = lease((n_rows, *self.shape), self._stored_dtype)
             self._handle.read_into(_bytes_of(out), self._start + block * self._stride + row * self.nbytes)
             return self._to_native(out)
@@ -98,21 +100,28 @@ class StoredColumn:
         out[...] = found
         return out
 
+    def prefetch(self, block: int, row: int, n_rows: int) -> None:
+        """Ask the system to read consecutive rows of a block ahead."""
+        offset = self._start + block * self._stride + row * self.nbytes
+        if self.nbytes:
+            self._handle.will_need(offset, n_rows * self.nbytes)
+
     def gather(self, plan: Plan, part: slice) -> Array:
         """Scattered rows, into memory of their own."""
         n_rows = part.stop - part.start
+        if self._in_row is not None and n_rows:  # the usual case, in the fewest steps
+            out = lease_of(n_rows * self.nbytes, (n_rows, *self.shape), self.dtype)
+            # mode="clip" because the default would gather into a temporary first, to keep `out` whole on an error.
+            self._in_row.take(plan.at_gap(self.gap)[part], 0, out, "clip")
+            return out
         if not self.nbytes or not n_rows:
             return self._empty(n_rows)
         out = lease((n_rows, *self.shape), self._stored_dtype)
-        if self._handle.mapping is None:
+        if not self._mapped:
             self._read_scattered(_bytes_of(out), plan.blocks[part], plan.rows[part])
         elif self._bytes_in_row is not None:
-            # mode="clip" because the default would gather into a temporary first, to keep `out` whole on an error.
-            if self.rows is not None:
-                self.rows.take(plan.at_gap(self.gap)[part], 0, out, "clip")
-            else:
-                target = np.ndarray((n_rows,), self._void, out)
-                self._bytes_in_row.take(plan.at_gap(self.gap)[part], 0, target, "clip")
+            target = np.ndarray((n_rows,), self._void, out)
+            self._bytes_in_row.take(plan.at_gap(self.gap)[part], 0, target, "clip")
         elif self._bytes_by_block is not None:
             self._gather_pieces(self._bytes_by_block, out, plan.blocks[part], plan.rows[part])
         else:

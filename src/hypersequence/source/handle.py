@@ -6,12 +6,26 @@ import mmap
 import os
 import stat
 import threading
-from typing import Any
 
 from ..errors import ClosedError, FileChangedError, FileError
 
 _HAS_PREAD = hasattr(os, "preadv")
 _HAS_FADVISE = hasattr(os, "posix_fadvise")
+
+
+class _Descriptor:
+    """A file descriptor that is closed when nobody uses it any more.
+
+    A number alone could be closed by one thread and given to another file while a second thread is about to read.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
 
 
 class FileHandle:
@@ -28,17 +42,25 @@ class FileHandle:
             raise FileError(f"{path} is a directory; open the files in it with hypersequence.open({path + '/*.hsq'!r})")
         if not stat.S_ISREG(kind):  # opening a pipe would wait for somebody to write into it
             raise FileError(f"{path} is no regular file; copy its content to one first")
-        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
-        self.nbytes = os.fstat(self._fd).st_size
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        self._descriptor: _Descriptor | None = _Descriptor(os.open(path, flags))
+        self.nbytes = os.fstat(self._descriptor.number).st_size
         self.mapping: memoryview | None = None
         self._lock = threading.Lock()  # only for systems without pread
 
     def map(self) -> memoryview:
         """Map the whole file, read-only."""
         if self.mapping is None:
-            mapped = mmap.mmap(self._fd, self.nbytes, access=mmap.ACCESS_READ)
+            mapped = mmap.mmap(self._open().number, self.nbytes, access=mmap.ACCESS_READ)
             self.mapping = memoryview(mapped)
         return self.mapping
+
+    def _open(self) -> _Descriptor:
+        """The descriptor, which stays open for as long as the caller holds this."""
+        descriptor = self._descriptor
+        if descriptor is None:
+            raise ClosedError(f"{self.path}: the file was closed; arrays read before stay valid")
+        return descriptor
 
     def ensure_whole(self) -> None:
         """Refuse to go on if the file was closed or truncated.
@@ -46,12 +68,8 @@ class FileHandle:
         Touching a mapping past the end of its file kills the process (SIGBUS), so this is asked before each batch;
         seeking to the end is the cheapest way to learn a file's length.
         """
-        try:
-            nbytes = os.lseek(self._fd, 0, os.SEEK_END)
-        except OSError:
-            if self._fd < 0:
-                raise ClosedError(f"{self.path}: the file was closed; arrays read before stay valid") from None
-            raise
+        descriptor = self._descriptor or self._open()
+        nbytes = os.lseek(descriptor.number, 0, os.SEEK_END)
         if nbytes < self.nbytes:
             raise FileChangedError(
                 f"{self.path}: the file shrank from {self.nbytes} to {nbytes} bytes while it was open; restore it and "
@@ -78,14 +96,14 @@ class FileHandle:
             )
 
     def _read_some(self, target: memoryview, offset: int) -> int:
-        done = 0
+        descriptor, done = self._open(), 0
         while done < target.nbytes:  # one call gives at most 2 GiB
             if _HAS_PREAD:
-                got = os.preadv(self._fd, [target[done:]], offset + done)
+                got = os.preadv(descriptor.number, [target[done:]], offset + done)
             else:
                 with self._lock:
-                    os.lseek(self._fd, offset + done, os.SEEK_SET)
-                    data = os.read(self._fd, min(target.nbytes - done, 1 << 30))
+                    os.lseek(descriptor.number, offset + done, os.SEEK_SET)
+                    data = os.read(descriptor.number, min(target.nbytes - done, 1 << 30))
                 got = len(data)
                 target[done : done + got] = data
             if got == 0:
@@ -95,26 +113,16 @@ class FileHandle:
 
     def will_need(self, offset: int, nbytes: int) -> None:
         """Ask the system to read ahead; does nothing where it takes no such hint."""
-        if _HAS_FADVISE and self._fd >= 0:
-            os.posix_fadvise(self._fd, offset, nbytes, os.POSIX_FADV_WILLNEED)
-
-    def identity(self) -> tuple[int, int, int]:
-        """Device, inode and length: what tells a replaced file from the one that was opened."""
-        status: Any = os.fstat(self._fd)
-        return status.st_dev, status.st_ino, self.nbytes
+        if _HAS_FADVISE:
+            descriptor = self._open()
+            os.posix_fadvise(descriptor.number, offset, nbytes, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
-        """Give the descriptor back. The mapping goes when its last array does."""
-        fd, self._fd = self._fd, -1
+        """Give the descriptor back when the last read that is under way has ended; the mapping, with its last array."""
+        self._descriptor = None
         self.mapping = None
-        if fd >= 0:
-            os.close(fd)
 
     @property
     def closed(self) -> bool:
         """Whether ``close()`` was called."""
-        return self._fd < 0
-
-    def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
-            self.close()
+        return self._descriptor is None

@@ -60,12 +60,12 @@ class JoinedSource:
                 array[where] = values
         return arrays
 
-    def prefetch(self, numbers: Numbers) -> None:
-        """Ask the system to read ahead; returns at once."""
-        numbers = np.asarray(numbers)
-        owners = np.searchsorted(self._starts, numbers, side="right") - 1
-        for part in cast("list[int]", np.unique(owners).tolist()):
-            self._parts[part].prefetch(numbers[owners == part] - self._starts[part])
+    def prefetch(self, numbers: range, chosen: Sequence[int]) -> None:
+        """Ask the system to read these records ahead; returns at once."""
+        for start, part in zip(self._starts, self._parts, strict=True):
+            first, stop = max(numbers.start, start), min(numbers.stop, start + part.n_records)
+            if first < stop:
+                part.prefetch(range(first - start, stop - start), chosen)
 
     def user_meta(self) -> dict[str, Any]:
         """The user metadata of the first file."""

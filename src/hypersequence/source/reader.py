@@ -43,7 +43,7 @@ class Source(Protocol):
         """Owned arrays of the chosen columns for a part of a plan's records."""
         ...
 
-    def prefetch(self, numbers: Numbers) -> None:
+    def prefetch(self, numbers: range, chosen: Sequence[int]) -> None:
         """Ask the system to read ahead what ``read`` will be asked for."""
         ...
 
@@ -136,17 +136,15 @@ class FileSource:
             self._checker.check_scattered(chosen, plan.blocks[part], plan.rows[part])
         return [self._columns[number].gather(plan, part) for number in chosen]
 
-    def prefetch(self, numbers: Numbers) -> None:
-        """Ask the system to read the blocks of these records ahead; returns at once."""
-        stored = self.stored
-        if not len(numbers) or not stored.n_blocks:
-            return
-        if isinstance(numbers, range):
-            blocks = range(numbers.start // self._block_records, (numbers.stop - 1) // self._block_records + 1)
-        else:
-            blocks = np.unique(numbers // self._block_records).tolist()
-        for block in blocks:
-            self._handle.will_need(stored.first_block + block * stored.stride, stored.stride)
+    def prefetch(self, numbers: range, chosen: Sequence[int]) -> None:
+        """Ask the system to read these records ahead; returns at once."""
+        start = numbers.start
+        while start < numbers.stop:
+            block, row = divmod(start, self._block_records)
+            n_rows = min(numbers.stop - start, self._block_records - row)
+            for number in chosen:
+                self._columns[number].prefetch(block, row, n_rows)
+            start += n_rows
 
     def user_meta(self) -> dict[str, Any]:
         """The user metadata, read once."""

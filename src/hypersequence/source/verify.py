@@ -118,11 +118,11 @@ class RunChecker:
     def _mark(self, column: int, run: int) -> None:
         flags = self._flags[column]
         flags[run] = 1
-        if run == self._done_until[column]:
-            until = flags.find(0, run)
+        until = flags.find(0, self._done_until[column])
+        if until >= 0:
             self._done_until[column] = until
-            if until < 0:
-                self.unchecked = self.unchecked - {column}
+        else:
+            self.unchecked.discard(column)
 
     def _checksums(self, block: int) -> tuple[bytes, ...]:
         known, checksums = self._last_checksums

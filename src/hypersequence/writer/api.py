@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..errors import ArgumentError, ClosedError, RecordError
+from ..errors import ArgumentError, ClosedError, FileError, RecordError
 from ..layout import DEFAULT_BLOCK_NBYTES
 from ..schema import Array, Column, Schema
 from ..values import check_value, check_values, infer_schema
@@ -73,8 +73,10 @@ class HyperSequenceWriter:
             raise ArgumentError(f"batch_size is a whole number from 1 on, not {batch_size!r}")
         if block_nbytes < 1:
             raise ArgumentError(f"block_nbytes is at least 1, not {block_nbytes}")
-        if file_id is not None and len(file_id) != 16:
-            raise ArgumentError(f"file_id has 16 bytes, not {len(file_id)}")
+        if file_id is not None and (not isinstance(file_id, bytes) or len(file_id) != 16):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError(f"file_id is 16 bytes, not {file_id!r}")
+        if created_ns is not None and not -(2**63) <= created_ns < 2**63:
+            raise ArgumentError(f"created_ns has 64 bits, {created_ns} has more")
         self._batch_size = int(batch_size)
         self._block_nbytes = int(block_nbytes)
         self._file_id = secrets.token_bytes(16) if file_id is None else bytes(file_id)
@@ -82,6 +84,7 @@ class HyperSequenceWriter:
         self._meta: dict[str, Any] = {}
         self._builder: FileBuilder | None = None
         self._row = 0
+        self._n_final = 0
         self._pid = os.getpid()
         self._counter = RecordCounter(Path(path).name, progress)
         self._part = PartFile(Path(path), overwrite=overwrite)
@@ -116,7 +119,7 @@ class HyperSequenceWriter:
         row = self._row
         targets = self._targets
         given: tuple[Any, Any, Any] = (inputs, outputs, sample_weights)
-        plain = self._unstructured and type(given[0]) is not tuple and type(given[1]) is not tuple
+        plain = self._unstructured and not isinstance(given[0], tuple) and not isinstance(given[1], tuple)
         if not plain or sample_weights is not None or (outputs is None) is not (len(targets) == 1):
             values = self._schema.flatten(given)
         else:
@@ -145,17 +148,19 @@ class HyperSequenceWriter:
         Raises:
             RecordError: Structure, shape or type differ, or the arrays have different lengths. None of these records
                 is stored.
-            FileError: The file system refused.
+            FileError: The file system refused to take a block. ``n_kept`` says how many of these records are kept: make
+                room, and extend by the rest.
             ClosedError: After ``close()``.
         """
         given = (inputs, outputs, sample_weights)
-        if self._builder is None:
-            self._begin(infer_schema(given, many=True))
-        values = self._schema.flatten(given)
-        arrays = [check_values(target.column, value) for target, value in zip(self._targets, values, strict=True)]
-        lengths = {target.column.label: len(array) for target, array in zip(self._targets, arrays, strict=True)}
+        schema = infer_schema(given, many=True) if self._builder is None else self._schema
+        values = schema.flatten(given)
+        arrays = [check_values(column, value) for column, value in zip(schema.columns, values, strict=True)]
+        lengths = {column.label: len(array) for column, array in zip(schema.columns, arrays, strict=True)}
         if len(set(lengths.values())) > 1:
             raise RecordError(f"extend: the fields have different numbers of records: {lengths}")
+        if self._builder is None:
+            self._begin(schema)
         done, n_records = 0, len(arrays[0])
         while done < n_records:
             count = min(n_records - done, self._block_records - self._row)
@@ -164,7 +169,16 @@ class HyperSequenceWriter:
             self._row += count
             done += count
             if self._row == self._block_records:
-                self._flush()
+                self._flush_of(done, n_records)
+
+    def _flush_of(self, done: int, n_records: int) -> None:
+        try:
+            self._flush()
+        except FileError as error:
+            raise FileError(
+                f"{error}; the first {done} of these {n_records} records are kept: make room, and extend() by the rest",
+                n_kept=done,
+            ) from error
 
     def user_meta(self) -> dict[str, Any]:
         """The dict of metadata that :meth:`close` stores: text, numbers, lists, dicts, ``True``, ``None``.
@@ -177,7 +191,7 @@ class HyperSequenceWriter:
     @property
     def n_records(self) -> int:
         """Records appended so far."""
-        return (self._builder.n_written if self._builder else 0) + self._row
+        return self._builder.n_written + self._row if self._builder else self._n_final
 
     def _begin(self, schema: Schema) -> None:
         part = self._open_part()
@@ -191,7 +205,7 @@ class HyperSequenceWriter:
         self._unstructured = roles in (["inputs"], ["inputs", "outputs"]) and not any(c.name for c in schema.columns)
 
     def _flush(self) -> None:
-        if self._builder is None or self._part is None:
+        if self._builder is None or self._part is None or os.getpid() != self._pid:
             raise self._closed_error()
         self._builder.write_full_block()
         self._row = 0
@@ -211,6 +225,8 @@ class HyperSequenceWriter:
         """
         if self._part is None:
             return
+        if os.getpid() != self._pid:
+            raise self._closed_error()
         if self._builder is None:
             raise RecordError(
                 f"{self._part.target}: no record was appended, so its structure is unknown; give schema= to write an "
@@ -231,8 +247,8 @@ class HyperSequenceWriter:
             One sentence that says where the records are.
         """
         part = self._part
-        if part is None:
-            return "the writer was closed already"
+        if part is None or os.getpid() != self._pid:
+            return "the writer was closed already, or belongs to another process"
         n_records = self.n_records
         try:
             if self._builder is not None:
@@ -250,6 +266,7 @@ class HyperSequenceWriter:
         )
 
     def _forget(self) -> None:
+        self._n_final = self.n_records
         self._part = None
         self._builder = None
         self._block_records = 0
@@ -262,6 +279,10 @@ class HyperSequenceWriter:
         return self._part
 
     def _closed_error(self) -> ClosedError:
+        if os.getpid() != self._pid:
+            return ClosedError(
+                "this writer belongs to the process that made it; open another one, with a file of its own"
+            )
         return ClosedError("the writer was closed; open a new one, a data set grows by adding files")
 
     def __enter__(self) -> Self:

@@ -20,16 +20,20 @@ def check_meta(meta: Mapping[str, Any]) -> None:
         RecordError: The message names the key.
     """
     _check(meta, "user_meta()", 0)
-    nbytes = len(strictjson.encode(meta))
-    if nbytes > MAX_META_NBYTES:
-        raise RecordError(f"user_meta(): {nbytes} bytes of JSON are over the limit of {MAX_META_NBYTES}")
+    encoded = strictjson.encode(meta)
+    if len(encoded) > MAX_META_NBYTES:
+        raise RecordError(f"user_meta(): {len(encoded)} bytes of JSON are over the limit of {MAX_META_NBYTES}")
+    try:
+        strictjson.decode(encoded)
+    except ValueError as error:
+        raise RecordError(f"user_meta(): a reader would refuse this: {error}") from None
 
 
 def _check(value: Any, where: str, depth: int) -> None:
     if depth > strictjson.MAX_DEPTH:
-        raise RecordError(f"{where}: nested deeper than {strictjson.MAX_DEPTH} levels")
-    if isinstance(value, Mapping):
-        for key, member in cast("Mapping[Any, Any]", value).items():
+        raise RecordError(f"{where[:80]}...: nested deeper than {strictjson.MAX_DEPTH} levels")
+    if isinstance(value, dict):
+        for key, member in cast("dict[Any, Any]", value).items():
             if not isinstance(key, str):
                 raise RecordError(f"{where}: keys are text, not {type(key).__name__}: {key!r}")
             _check(member, f"{where}[{key!r}]", depth + 1)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ class PartFile:
         self._overwrite = overwrite
         if self.target.is_dir():
             raise FileError(f"{self.target} is a directory; give the name of a file")
+        if self.target.exists() and not self.target.is_file():
+            raise FileError(f"{self.target} is no regular file, and would be replaced by one; give another name")
         if not overwrite and self.target.exists():
             raise self._exists()
         self.path = self.target.with_name(f"{self.target.name}.{secrets.token_hex(4)}.part")
@@ -85,6 +88,8 @@ class PartFile:
             FileError: Flushing failed, or the target exists and must not be replaced; the part file stays.
         """
         try:
+            if hasattr(os, "fchmod") and self._overwrite and self.target.exists():
+                os.fchmod(self._fd, stat.S_IMODE(self.target.stat().st_mode))  # a private file stays private
             os.fsync(self._fd)
             if os.name != "posix":
                 self._release()  # Windows moves no open file; elsewhere its lock is held until the move is done
