@@ -260,10 +260,6 @@ class Schema:
         """Bytes of one record, all fields together."""
         return sum(column.field.nbytes for column in self._columns)
 
-    def columns_of(self, role: str) -> tuple[Column, ...]:
-        """The columns of one role, in order."""
-        return tuple(column for column in self._columns if column.role == role)
-
     def choose(self, wanted: Sequence[str]) -> tuple[int, ...]:
         """Column numbers that the names stand for, in file order.
 
