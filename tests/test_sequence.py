@@ -106,7 +106,7 @@ def test_bad_sizes(numbered: Path) -> None:
             for operation in (seq.take, seq.skip, seq.at_epoch, seq.shuffled):
                 with pytest.raises(hs.ArgumentError):
                     operation(bad)
-        with pytest.raises(hs.ArgumentError, match="'batch' or 'record'"):
+        with pytest.raises(hs.ArgumentError, match="'window', 'record' or 'batch'"):
             seq.shuffled(1, by="window of opportunity")
 
 
@@ -140,15 +140,15 @@ def test_impossible_splits(numbered: Path) -> None:
 
 def test_batch_shuffle_moves_whole_batches(numbered: Path) -> None:
     with hs.HyperSequenceFile(numbered) as seq:
-        shuffled = seq.shuffled(seed=3)
+        shuffled = seq.shuffled(seed=3, by="batch")
         starts = [int(y[0]) for _, y in shuffled]
         assert starts[-1] == 96  # the short one stays last
         assert starts == [8 * i for i in Shuffled(13, 3, 0, last_stays=True).at(np.arange(13)).tolist()]
         assert sorted(labels(shuffled)) == list(range(N))
         assert all(not x.flags.writeable for x, _ in shuffled)
-        assert labels(seq.shuffled(seed=3)) == labels(shuffled)
-        assert labels(seq.shuffled(seed=4)) != labels(shuffled)
-        assert labels(seq.shuffled(seed=3, epoch=1)) == labels(shuffled.at_epoch(1)) != labels(shuffled)
+        assert labels(seq.shuffled(seed=3, by="batch")) == labels(shuffled)
+        assert labels(seq.shuffled(seed=4, by="batch")) != labels(shuffled)
+        assert labels(seq.shuffled(seed=3, by="batch", epoch=1)) == labels(shuffled.at_epoch(1)) != labels(shuffled)
         assert labels(shuffled.at_epoch(9).at_epoch(0)) == labels(shuffled)
 
 
@@ -183,7 +183,7 @@ def test_shuffle_in_place(numbered: Path) -> None:
         assert len({tuple(order) for order in orders}) == 3
         assert labels(before) == list(range(N))
         seq.shuffle(seed=5)
-        assert labels(seq) == labels(before.shuffled(5))
+        assert labels(seq) == labels(before.shuffled(5, by="batch"))
 
 
 def test_a_shuffle_joins_the_epoch_it_is_made_in(numbered: Path) -> None:
@@ -318,12 +318,12 @@ def test_map_with_a_generator_can_be_repeated(numbered: Path) -> None:
         return (rng.random(len(batch[1])), batch[1])
 
     with hs.HyperSequenceFile(numbered) as seq:
-        noisy = seq.shuffled(1).map(noise)
+        noisy = seq.shuffled(1, by="batch").map(noise)
         alone = noisy[7][0].tolist()
         assert [batch[0].tolist() for batch in noisy][7] == alone
         assert noisy.at_epoch(1)[7][0].tolist() != alone
         assert noisy.at_epoch(0)[7][0].tolist() == alone
-        assert seq.shuffled(1).map(noise, seed=1)[7][0].tolist() != alone
+        assert seq.shuffled(1, by="batch").map(noise, seed=1)[7][0].tolist() != alone
         assert noisy[6][0].tolist() != alone
         first = int(noisy[7][1][0]) // 8
         assert seq.map(noise)[first][0].tolist() == alone  # keyed by the first record, wherever it comes

@@ -33,7 +33,16 @@ from .errors import (
     UnsupportedError,
 )
 from .schema import Field, Schema
-from .sequence import FetchingHyperSequence, HyperSequence, HyperSequenceFile, HyperSequenceView, Records, rebatch
+from .sequence import (
+    FetchingHyperSequence,
+    HyperSequence,
+    HyperSequenceFile,
+    HyperSequenceView,
+    Records,
+    concat,
+    mix,
+    rebatch,
+)
 from .sequence import open_files as open
 from .writer import HyperSequenceWriter
 
@@ -61,6 +70,8 @@ __all__ = [
     "Records",
     "Schema",
     "UnsupportedError",
+    "concat",
+    "mix",
     "open",
     "rebatch",
     "upgrade",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 
@@ -30,6 +30,41 @@ class Order(Protocol):
     def at_epoch(self, epoch: int) -> Order:
         """The same order in another epoch."""
         ...
+
+    def stretch(self, start: int, stop: int) -> Stretch:
+        """Where the numbers at positions ``start .. stop-1`` lie, for somebody who reads ahead."""
+        ...
+
+
+class Stretch(NamedTuple):
+    """Positions up to ``end`` have all their numbers in ``runs``.
+
+    ``end`` passes the ``stop`` that was asked for where a window reaches further, and stays below it where a window
+    ends. ``runs`` is an int64 array of rows ``[first, last + 1]``, rising and apart.
+    """
+
+    end: int
+    runs: Positions
+
+
+def run_of(start: int, stop: int) -> Positions:
+    """One run as an array of runs."""
+    return np.array([[start, stop]], np.int64)
+
+
+def merged(runs: Positions) -> Positions:
+    """The same runs in rising order, those that touch or overlap made one."""
+    runs = runs[np.argsort(runs[:, 0], kind="stable")]
+    if len(runs) < 2:
+        return runs
+    ends = np.maximum.accumulate(runs[:, 1])
+    first = np.flatnonzero(np.concatenate(([True], runs[1:, 0] > ends[:-1])))
+    return np.stack((runs[first, 0], ends[np.append(first[1:] - 1, len(runs) - 1)]), axis=1)
+
+
+def distinct(numbers: Positions) -> list[int]:
+    """The numbers that occur, once each, rising."""
+    return cast("list[int]", np.unique(numbers).tolist())
 
 
 def as_span(numbers: Positions) -> Span:
@@ -61,6 +96,10 @@ class Natural(_Steady):
         """Always a range."""
         return range(start, stop)
 
+    def stretch(self, start: int, stop: int) -> Stretch:
+        """One run."""
+        return Stretch(stop, run_of(start, stop))
+
 
 @dataclass(frozen=True, slots=True)
 class Sliced(_Steady):
@@ -80,6 +119,11 @@ class Sliced(_Steady):
             first = self.start + self.step * start
             return range(first, first + stop - start)
         return self.at(np.arange(start, stop))
+
+    def stretch(self, start: int, stop: int) -> Stretch:
+        """One run, with whatever lies between the numbers."""
+        first, last = self.start + self.step * start, self.start + self.step * (stop - 1)
+        return Stretch(stop, run_of(min(first, last), max(first, last) + 1))
 
 
 class Chosen(_Steady):
@@ -102,6 +146,11 @@ class Chosen(_Steady):
     def span(self, start: int, stop: int) -> Span:
         """A range where the list counts up."""
         return as_span(self.numbers[start:stop])
+
+    def stretch(self, start: int, stop: int) -> Stretch:
+        """Runs of those that were listed."""
+        numbers = self.numbers[start:stop]
+        return Stretch(stop, merged(np.stack((numbers, numbers + 1), axis=1)))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Chosen) and np.array_equal(self.numbers, other.numbers)
@@ -154,6 +203,10 @@ class Evenly(_Steady):
         first, last = self._one(start), self._one(stop - 1)
         return range(first, last + 1) if last - first == stop - 1 - start else self.at(np.arange(start, stop))
 
+    def stretch(self, start: int, stop: int) -> Stretch:
+        """One run, with those between that were not picked."""
+        return Stretch(stop, run_of(self._one(start), self._one(stop - 1) + 1))
+
     def _one(self, position: int) -> int:
         if self.rest:
             return position * self.total // self.n
@@ -204,6 +257,13 @@ class InChunks:
         """The chunks' order in another epoch."""
         return InChunks(self.chunks.at_epoch(epoch), self.size, self.total)
 
+    def stretch(self, start: int, stop: int) -> Stretch:
+        """Exactly the chunks, in whatever order they come."""
+        size = self.size
+        chunks = np.asarray(self.chunks.span(start // size, (stop - 1) // size + 1)) * size
+        runs = merged(np.stack((chunks, chunks + size), axis=1))
+        return Stretch(stop, np.minimum(runs, self.total))
+
 
 @dataclass(frozen=True, slots=True)
 class Composed:
@@ -232,6 +292,21 @@ class Composed:
         """Both in another epoch."""
         return Composed(self.outer.at_epoch(epoch), self.inner.at_epoch(epoch))
 
+    def stretch(self, start: int, stop: int) -> Stretch:
+        """The inner order's runs under each of the outer one's."""
+        end, between = self.outer.stretch(start, stop)
+        if len(between) == 1 and between[0, 1] - between[0, 0] == end - start:
+            # The outer order only counts up, so a window of the inner one is a window of this.
+            first = int(between[0, 0])
+            inner = self.inner.stretch(first, first + end - start)
+            return Stretch(min(start + inner.end - first, self.n), inner.runs)
+        found: list[Positions] = []
+        for first, last in between.tolist():
+            while first < last:
+                first, runs = self.inner.stretch(first, last)
+                found.append(runs)
+        return Stretch(end, merged(np.concatenate(found)))
+
 
 @dataclass(frozen=True, slots=True)
 class Fixed(_Steady):
@@ -251,6 +326,10 @@ class Fixed(_Steady):
     def span(self, start: int, stop: int) -> Span:
         """As the order says."""
         return self.order.span(start, stop)
+
+    def stretch(self, start: int, stop: int) -> Stretch:
+        """As the order says."""
+        return self.order.stretch(start, stop)
 
 
 def compose(outer: Order, inner: Order) -> Order:

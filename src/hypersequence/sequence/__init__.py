@@ -1,6 +1,7 @@
 """What a person holds: sequences of batches, and the files they come from."""
 
 from .core import HyperSequence, rebatch
+from .joining import concat, mix
 from .opening import FetchingHyperSequence, HyperSequenceFile, HyperSequenceView, open_files
 from .records import Records
 
@@ -10,6 +11,8 @@ __all__ = [
     "HyperSequenceFile",
     "HyperSequenceView",
     "Records",
+    "concat",
+    "mix",
     "open_files",
     "rebatch",
 ]

@@ -10,7 +10,7 @@ from ..order import Order
 from ..source import Source
 
 #: Enough for NumPy's fixed costs to vanish, little enough that the first batch does not wait.
-PLAN_POSITIONS = 1 << 15
+PLAN_POSITIONS = 1 << 16
 
 
 class Ahead:

@@ -7,8 +7,10 @@ import secrets
 from typing import Any, Literal
 
 from ..errors import ArgumentError
+from ..order import Sharded
 
 Unit = Literal["batch", "record"]
+ShuffleUnit = Literal["window", "record", "batch"]
 
 
 def seed_of(seed: int | None) -> int:
@@ -18,15 +20,34 @@ def seed_of(seed: int | None) -> int:
     return whole_number(seed, "seed", 0)
 
 
-def unit_of(by: Unit) -> Unit:
-    """``"batch"`` or ``"record"``.
+def one_of(value: Any, what: str, *allowed: Any) -> Any:
+    """The value, if it is among those allowed.
 
     Raises:
-        ArgumentError: Anything else.
+        ArgumentError: It is not.
     """
-    if by not in ("batch", "record"):
-        raise ArgumentError(f"by is 'batch' or 'record', not {by!r}")
-    return by
+    if value not in allowed:
+        raise ArgumentError(f"{what} is {', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}, not {value!r}")
+    return value
+
+
+def share_of(total: int, batch_size: int, rank: int, world: int, uneven: Any, origin: int = 0) -> Sharded:
+    """A rank's share of ``total`` records from ``origin`` on.
+
+    Raises:
+        ArgumentError: There is no such rank, or some rank would have no last batch.
+    """
+    world = whole_number(world, "world", 1)
+    rank = whole_number(rank, "rank", 0)
+    if rank >= world:
+        raise ArgumentError(f"rank {rank} of {world}: ranks go from 0 to {world - 1}")
+    share = Sharded(total, batch_size, rank, world, one_of(uneven, "uneven", "pad", "drop", "short"), origin)
+    if share.uneven == "short" and 0 < share.n_tail < world:
+        raise ArgumentError(
+            f"uneven='short': the last global batch has {share.n_tail} records for {world} ranks, and some would have "
+            "one batch less than others; use uneven='pad' or uneven='drop'"
+        )
+    return share
 
 
 def whole_number(value: Any, what: str, least: int) -> int:

@@ -10,11 +10,24 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 
 from ..errors import ArgumentError, PositionError
-from ..order import Evenly, Fixed, InChunks, Natural, Order, Shuffled, Sliced, compose, split_counts
+from ..order import (
+    Evenly,
+    Fixed,
+    InChunks,
+    Natural,
+    Order,
+    Sharded,
+    Shuffled,
+    Sliced,
+    Uneven,
+    Windowed,
+    compose,
+    split_counts,
+)
 from ..schema import Batch, Column, Schema
 from ..source import Source
-from .ahead import Ahead
-from .arguments import Unit, seed_of, unit_of, whole_number
+from .arguments import ShuffleUnit, Unit, one_of, seed_of, share_of, whole_number
+from .delivery import Delivery
 from .display import describe, describe_html
 from .mapping import Mapper, as_mapper
 from .picking import chosen_order
@@ -22,6 +35,10 @@ from .records import Records
 
 if TYPE_CHECKING:
     from ..adapters.keras import KerasSequence
+
+
+#: What a window shuffle mixes by default.
+DEFAULT_WINDOW_NBYTES = 512 << 20
 
 
 class HyperSequence:
@@ -45,7 +62,8 @@ class HyperSequence:
 
     def __init__(self, source: Source, order: Order | None = None, batch_size: int | None = None) -> None:
         self._source = source
-        self._order: Order = Natural(source.n_records) if order is None else order
+        self._whole: Order = Natural(source.n_records) if order is None else order  # of all ranks
+        self._share: Sharded | None = None
         self._batch_size = source.batch_size if batch_size is None else batch_size
         self._drop_last = False
         self._chosen = tuple(range(len(source.schema.columns)))
@@ -56,13 +74,18 @@ class HyperSequence:
 
     def _settle(self) -> None:
         """Compute once what every batch needs."""
-        n = self._order.n
-        size = self._batch_size
-        self._n_batches = n // size if self._drop_last else -(-n // size)
-        self._n_records = self._n_batches * size if self._drop_last else n
-        self._build = self._source.schema.builder(self._chosen)
-        self._ahead: Ahead | None = None
-        self._expected = -1
+        self._delivery = delivery = Delivery(
+            self._source,
+            self._whole,
+            self._share,
+            self._batch_size,
+            self._drop_last,
+            self._chosen,
+            self._mappers,
+            self._epoch,
+        )
+        self._order = delivery.order  # of this rank
+        self._n_batches, self._n_records = delivery.n_batches, delivery.n_records
 
     def _with(self, **changes: Any) -> HyperSequence:
         other = HyperSequence.__new__(HyperSequence)
@@ -96,34 +119,7 @@ class HyperSequence:
             raise PositionError(f"batch {index} of a sequence of {self._n_batches} batches")
         start = index * self._batch_size
         stop = start + self._batch_size
-        if stop > self._n_records:
-            stop = self._n_records
-        ahead = self._ahead
-        if ahead is None or not ahead.start <= start < ahead.stop:
-            ahead = self._plan_ahead(start)
-        if ahead is not None and start - ahead.start not in ahead.contiguous:
-            part = slice(start - ahead.start, stop - ahead.start)
-            arrays = self._source.gather(ahead.plan, part, self._chosen)
-        else:
-            numbers = self._order.span(start, stop)
-            if type(numbers) is not range:
-                self._expected = stop
-            arrays = self._source.read(numbers, self._chosen)
-        batch = self._build(arrays)
-        if self._mappers:
-            first_record = int(self._order.span(start, start + 1)[0])
-            for mapper in self._mappers:
-                batch = mapper(batch, self._epoch, first_record)
-        return batch
-
-    def _plan_ahead(self, start: int) -> Ahead | None:
-        """A plan for many batches, if the last one was scattered and this one follows it."""
-        if start != self._expected:
-            return None
-        ahead = Ahead(self._source, self._order, start, self._n_records, self._batch_size)
-        self._expected = ahead.stop
-        self._ahead = ahead  # at last, and at once: other threads see the old one or the new one
-        return ahead
+        return self._delivery.batch(start, stop if stop <= self._n_records else self._n_records)
 
     def __iter__(self) -> Iterator[Batch]:
         """Every batch in turn."""
@@ -142,7 +138,7 @@ class HyperSequence:
 
     @property
     def n_records(self) -> int:
-        """Number of records that the batches hold together."""
+        """Number of records that the batches hold together; of a shard, with those that pad it."""
         return self._n_records
 
     @property
@@ -221,7 +217,7 @@ class HyperSequence:
         (6, 1)
         """
         whole = self._visible()
-        total = self._n_batches if unit_of(by) == "batch" else self._n_records
+        total = self._n_batches if one_of(by, "by", "batch", "record") == "batch" else self._n_records
         if not shares or any(not 0 < share < 1 for share in shares) or sum(shares) >= 1:
             raise ArgumentError(f"split{shares}: shares lie between 0 and 1 and sum up to less than 1")
         counts = split_counts(total, shares)
@@ -238,7 +234,7 @@ class HyperSequence:
         parts.append(rest)
         if by == "batch":
             parts = [InChunks(part, self._batch_size, self._n_records) for part in parts]
-        return tuple(self._with(order=compose(part, whole)) for part in parts)
+        return tuple(self._with(whole=compose(part, whole)) for part in parts)
 
     def rebatch(self, n: int, drop_last: bool = False) -> HyperSequence:
         """The same records in the same order, in batches of another size.
@@ -251,30 +247,52 @@ class HyperSequence:
         >>> [len(y) for x, y in example.rebatch(40)]
         [40, 40, 20]
         """
+        self._unshared("rebatch")
         n = whole_number(n, "rebatch", 1)
         return self._with(batch_size=n, drop_last=bool(drop_last))
 
-    def shuffled(self, seed: int | None = None, by: Unit = "batch", *, epoch: int | None = None) -> HyperSequence:
+    def shuffled(
+        self,
+        seed: int | None = None,
+        by: ShuffleUnit = "window",
+        *,
+        window: int = DEFAULT_WINDOW_NBYTES,
+        epoch: int | None = None,
+    ) -> HyperSequence:
         """The same records in a random order, a pure function of ``(seed, epoch)`` (SPEC.md says which).
 
         Args:
             seed: 0 to 2**64-1; ``None`` draws a fresh one, which the repr shows.
-            by: ``"batch"`` (default) permutes the whole batches of this sequence, zero-copy, a short one staying last;
-                ``"record"`` permutes all records.
+            by: ``"window"`` (default) takes blocks of the file in random order, a window full at a time, and permutes
+                all records within each window: random where it matters, and read from disk in large pieces. Data that
+                fit the window are shuffled all together. ``"record"`` permutes all records at once, for data in memory
+                or in the page cache. ``"batch"`` permutes the whole batches of this sequence, zero-copy, a short one
+                staying last. :func:`hypersequence.shuffle_quality` tells how well an order mixes.
+            window: Bytes of records that are mixed together, for ``by="window"``. Counted with all fields, so that
+                ``fields()`` does not change the order, and rounded down to whole blocks, of which it has at least one.
+                The default, 512 MiB, is half a second of a fast disk. The page cache holds up to two of them.
             epoch: The epoch to begin with; ``None`` for the sequence's own, which is 0 at first. :meth:`at_epoch` gives
-                the others, ``as_keras`` walks through them.
+                the others, ``as_keras`` and :class:`hypersequence.Loader` walk through them.
 
         >>> example.shuffled(seed=1)[0][1].tolist() == example.shuffled(seed=1)[0][1].tolist()
         True
         """
         epoch = self._epoch if epoch is None else whole_number(epoch, "epoch", 0)
-        order = self._shuffle_order(self._order.at_epoch(epoch), seed_of(seed), unit_of(by), epoch)
-        return self._with(order=order, epoch=epoch)
+        unit = one_of(by, "by", "window", "record", "batch")
+        n_blocks = self._window_blocks(whole_number(window, "window", 1))
+        order = self._shuffle_order(self._unshared("shuffled").at_epoch(epoch), seed_of(seed), unit, epoch, n_blocks)
+        return self._with(whole=order, epoch=epoch)
 
-    def _shuffle_order(self, order: Order, seed: int, by: Unit, epoch: int) -> Order:
+    def _window_blocks(self, nbytes: int) -> int:
+        block_nbytes = self._source.block_records * self._source.schema.record_nbytes
+        return max(1, nbytes // max(1, block_nbytes))
+
+    def _shuffle_order(self, order: Order, seed: int, by: ShuffleUnit, epoch: int, n_blocks: int) -> Order:
         n = order.n
         if by == "record":
             return compose(Shuffled(n, seed, epoch), order)
+        if by == "window":
+            return compose(Windowed(n, self._source.block_records, n_blocks, seed, epoch), order)
         n_chunks = -(-n // self._batch_size)
         chunks = Shuffled(n_chunks, seed, epoch, last_stays=n % self._batch_size != 0)
         return compose(InChunks(chunks, self._batch_size, n), order)
@@ -287,8 +305,8 @@ class HyperSequence:
         Args:
             seed: 0 to 2**64-1; ``None`` draws a fresh one.
         """
-        begin = self._unshuffled if self._unshuffled is not None else self._order
-        self._order = Fixed(self._shuffle_order(begin, seed_of(seed), "batch", 0))
+        begin = self._unshuffled if self._unshuffled is not None else self._unshared("shuffle")
+        self._whole = Fixed(self._shuffle_order(begin, seed_of(seed), "batch", 0, 1))
         self._unshuffled = begin
         self._settle()
 
@@ -299,7 +317,41 @@ class HyperSequence:
             epoch: From 0 on. Any epoch can be asked for directly.
         """
         epoch = whole_number(epoch, "at_epoch", 0)
-        return self._with(order=self._order.at_epoch(epoch), epoch=epoch)
+        return self._with(whole=self._whole.at_epoch(epoch), epoch=epoch)
+
+    def shard(self, rank: int, world: int, uneven: Uneven = "pad") -> HyperSequence:
+        """One rank's part of every global batch; all ranks have the same number of batches.
+
+        A global batch is ``world * batch_size`` consecutive records of this sequence, and each rank gets a contiguous
+        ``batch_size`` of them. So the global batches have the same records, whatever the world, as long as
+        ``world * batch_size`` is the same. This comes last in a chain: what changes records or batches is refused on a
+        shard, ``fields``, ``map`` and ``at_epoch`` are not.
+
+        Args:
+            rank: 0 to ``world - 1``.
+            world: Number of ranks.
+            uneven: What becomes of a last global batch that is not full. ``"pad"`` (default) fills it with records
+                from the beginning, so that all batches have one shape; every batch then has sample weights, which are
+                0 for the repeated records (and else 1, or the stored ones), so that an evaluation over all ranks counts
+                each record once. ``"drop"`` leaves it out. ``"short"`` deals out what there is, as evenly as possible.
+                After ``rebatch(drop_last=True)`` it is always ``"drop"``.
+
+        Raises:
+            ArgumentError: ``"short"`` would leave a rank without a batch; or this is a shard already.
+
+        >>> [y.tolist() for x, y, weight in example.rebatch(8).shard(rank=1, world=4)][-1]
+        [4, 5, 6, 7, 8, 9, 10, 11]
+        """
+        share = share_of(
+            self._unshared("shard").n, self._batch_size, rank, world, "drop" if self._drop_last else uneven
+        )
+        return self._with(share=share, drop_last=False)
+
+    def _unshared(self, what: str) -> Order:
+        """The order of all records, for operations that a shard refuses."""
+        if self._share is not None:
+            raise ArgumentError(f"{what}() on a shard: shard() comes last; put {what}() before it in the chain")
+        return self._whole
 
     def select(self, positions: Any) -> HyperSequence:
         """The records at these positions of this sequence, in this order. A shuffle made before is held at its epoch.
@@ -314,7 +366,7 @@ class HyperSequence:
         >>> example.select([3, 1, 2])[0][1].tolist()
         [3, 1, 2]
         """
-        return self._with(order=compose(chosen_order(positions, self._n_records), self._visible()))
+        return self._with(whole=compose(chosen_order(positions, self._n_records), self._visible()))
 
     def fields(self, *names: str) -> HyperSequence:
         """Only these fields; others are not read.
@@ -381,7 +433,7 @@ class HyperSequence:
 
     def _visible(self) -> Order:
         """The order of the records that the batches hold, its shuffles held at this epoch."""
-        order = self._order
+        order = self._unshared("choosing records or batches")
         if self._n_records < order.n:
             order = compose(Sliced(self._n_records, 0), order)
         return order if isinstance(order, Natural | Fixed) else Fixed(order)
@@ -395,7 +447,7 @@ class HyperSequence:
     def _choose_batches(self, chunks: Order) -> HyperSequence:
         """Batches by number; a short one stays last, whatever ``chunks`` says of it."""
         order = InChunks(chunks, self._batch_size, self._n_records)
-        return self._with(order=compose(order, self._visible()))
+        return self._with(whole=compose(order, self._visible()))
 
     # --- files ---------------------------------------------------------------------------------------------------
 
@@ -410,7 +462,7 @@ class HyperSequence:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_build", "_ahead")}
+        return {name: value for name, value in self.__dict__.items() if name != "_delivery"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

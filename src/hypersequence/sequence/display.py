@@ -9,7 +9,7 @@ import html
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..order import Composed, Fixed, InChunks, Order, Shuffled
+from ..order import Composed, Concatenated, Fixed, InChunks, Mixed, Order, Shuffled, Windowed
 
 if TYPE_CHECKING:
     from .core import HyperSequence
@@ -46,23 +46,35 @@ def _facts(sequence: HyperSequence) -> list[tuple[str, str]]:
     ]
     facts += [(column.label, str(column.field)) for column in columns]
     shuffles = shuffle_text(sequence)
-    return facts + ([("order", shuffles)] if shuffles else [])
+    facts += [("order", shuffles)] if shuffles else []
+    share = sequence._share
+    if share is not None:
+        facts.append(("shard", f"rank {share.rank} of {share.world}, uneven={share.uneven!r}"))
+    return facts
 
 
 def shuffle_text(sequence: HyperSequence) -> str:
     """The outermost shuffle of a sequence in words, or nothing."""
-    return _shuffle_in(sequence._order, "records", held=False)
+    return _shuffle_in(sequence._whole, "records", held=False)
 
 
 def _shuffle_in(order: Order, unit: str, held: bool) -> str:
-    if isinstance(order, Shuffled):
-        return f"{unit} shuffled, seed {order.seed}, {'held at ' if held else ''}epoch {order.epoch}"
+    if isinstance(order, Shuffled | Windowed | Mixed):
+        when = f"seed {order.seed}, {'held at ' if held else ''}epoch {order.epoch}"
+        if isinstance(order, Mixed):
+            return f"mix of {len(order.parts)} by weights {', '.join(map(str, order.weights))}, {when}"
+        if isinstance(order, Windowed):
+            unit = f"{unit} in windows of {order.window * order.block:,}"
+        return f"{unit} shuffled, {when}"
     if isinstance(order, Fixed):
         return _shuffle_in(order.order, unit, held=True)
     if isinstance(order, InChunks):
         return _shuffle_in(order.chunks, f"batches of {order.size}", held)
     if isinstance(order, Composed):
         return _shuffle_in(order.outer, unit, held) or _shuffle_in(order.inner, unit, held)
+    if isinstance(order, Concatenated):
+        inside = [text for part in order.parts if (text := _shuffle_in(part.order, unit, held))]
+        return f"{len(order.parts)} in a row" + (f", {inside[0]}" if inside else "")
     return ""
 
 

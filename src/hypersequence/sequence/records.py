@@ -41,12 +41,12 @@ class Records(Sequence[Any]):
         if isinstance(index, slice | Sequence | np.ndarray):
             order = chosen_order(index, sequence._n_records)
             numbers = compose(order, sequence._order).span(0, order.n)
-            return sequence._build(sequence._source.read(numbers, sequence._chosen))
+            return sequence._delivery.build(sequence._source.read(numbers, sequence._chosen))
         position = operator.index(index)
         if not -len(self) <= position < len(self):
             raise PositionError(f"record {position} of a sequence of {len(self)} records")
         numbers = sequence._order.span(position % len(self), position % len(self) + 1)
-        return sequence._build([array[0] for array in sequence._source.read(numbers, sequence._chosen)])
+        return sequence._delivery.build([array[0] for array in sequence._source.read(numbers, sequence._chosen)])
 
     def __repr__(self) -> str:
         return f"<{len(self)} records of {self._sequence!r}>"

@@ -85,49 +85,53 @@ class StoredColumn:
             void = np.ndarray((), self._void, mapping, self._start)
             self._bytes_by_block = as_strided(void, shape, strides, writeable=False)
 
-    def read_rows(self, block: int, row: int, n_rows: int, *, view: bool) -> Array:
-        """Consecutive rows of a block, as a view if that is wanted and possible."""
+    def read_rows(self, block: int, row: int, n_rows: int, *, view: bool, out: Array | None = None) -> Array:
+        """Consecutive rows of a block, as a view if that is wanted and possible, or in ``out``."""
         if not self.nbytes or not n_rows:
-            return self._empty(n_rows)
-        if not self._mapped:
-            out = lease((n_rows, *self.shape), self._stored_dtype)
-            self._handle.read_into(_bytes_of(out), self._start + block * self._stride + row * self.nbytes)
-            return self._to_native(out)
-        found = self._blocks[block, row : row + n_rows]
-        if view and self.viewable:
-            return found
-        out = lease(found.shape, self.dtype)
-        out[...] = found
-        return out
+            return self._empty(n_rows) if out is None else out
+        if self._mapped:
+            found = self._blocks[block, row : row + n_rows]
+            if view and self.viewable:
+                return found
+            out = self.lease(n_rows) if out is None else out
+            out[...] = found
+            return out
+        out = self.lease(n_rows) if out is None else out
+        raw = out if self._native else lease(out.shape, self._stored_dtype)
+        self._handle.read_into(_bytes_of(raw), self._start + block * self._stride + row * self.nbytes)
+        return self._finish(raw, out)
 
-    def prefetch(self, block: int, row: int, n_rows: int) -> None:
-        """Ask the system to read consecutive rows of a block ahead."""
-        offset = self._start + block * self._stride + row * self.nbytes
-        if self.nbytes:
-            self._handle.will_need(offset, n_rows * self.nbytes)
+    def lease(self, n_rows: int) -> Array:
+        """Memory for that many records."""
+        return lease_of(n_rows * self.nbytes, (n_rows, *self.shape), self.dtype)
 
-    def gather(self, plan: Plan, part: slice) -> Array:
-        """Scattered rows, into memory of their own."""
+    def extent(self, block: int, row: int, n_rows: int) -> tuple[int, int]:
+        """Where consecutive rows of a block lie: offset and number of bytes."""
+        return self._start + block * self._stride + row * self.nbytes, n_rows * self.nbytes
+
+    def gather(self, plan: Plan, part: slice, out: Array | None = None) -> Array:
+        """Scattered rows, into ``out`` or memory of their own."""
         n_rows = part.stop - part.start
-        if self._in_row is not None and n_rows:  # the usual case, in the fewest steps
+        if out is None:
             out = lease_of(n_rows * self.nbytes, (n_rows, *self.shape), self.dtype)
+        if self._in_row is not None and n_rows:  # the usual case, in the fewest steps
             # mode="clip" because the default would gather into a temporary first, to keep `out` whole on an error.
             self._in_row.take(plan.at_gap(self.gap)[part], 0, out, "clip")
             return out
         if not self.nbytes or not n_rows:
-            return self._empty(n_rows)
-        out = lease((n_rows, *self.shape), self._stored_dtype)
+            return out
+        raw = out if self._native else lease(out.shape, self._stored_dtype)
         if not self._mapped:
-            self._read_scattered(_bytes_of(out), plan.blocks[part], plan.rows[part])
+            self._read_scattered(_bytes_of(raw), plan.blocks[part], plan.rows[part])
         elif self._bytes_in_row is not None:
-            target = np.ndarray((n_rows,), self._void, out)
+            target = np.ndarray((n_rows,), self._void, raw)
             self._bytes_in_row.take(plan.at_gap(self.gap)[part], 0, target, "clip")
         elif self._bytes_by_block is not None:
-            self._gather_pieces(self._bytes_by_block, out, plan.blocks[part], plan.rows[part])
+            self._gather_pieces(self._bytes_by_block, raw, plan.blocks[part], plan.rows[part])
         else:
             for i, (block, row) in enumerate(zip(plan.blocks[part].tolist(), plan.rows[part].tolist(), strict=True)):
-                out[i] = self._blocks[block, row]
-        return self._to_native(out)
+                raw[i] = self._blocks[block, row]
+        return self._finish(raw, out)
 
     def _gather_pieces(self, source: Array, out: Array, blocks: Array, rows: Array) -> None:
         """Records that do not divide the block stride: NumPy's indexing has no ``out``, so by small pieces."""
@@ -147,8 +151,10 @@ class StoredColumn:
     def _empty(self, n_rows: int) -> Array:
         return np.ndarray((n_rows, *self.shape), self.dtype)
 
-    def _to_native(self, out: Array) -> Array:
-        return out if self._native else out.astype(self.dtype)
+    def _finish(self, raw: Array, out: Array) -> Array:
+        if not self._native:
+            out[...] = raw  # in this machine's byte order
+        return out
 
 
 def _bytes_of(array: Any) -> memoryview:

@@ -11,6 +11,8 @@ from ..errors import ClosedError, FileChangedError, FileError
 
 _HAS_PREAD = hasattr(os, "preadv")
 _HAS_FADVISE = hasattr(os, "posix_fadvise")
+_HINT_NBYTES = 2 << 20
+_WAIT_NBYTES = 512 << 10
 
 
 class _Descriptor:
@@ -46,13 +48,14 @@ class FileHandle:
         self._descriptor: _Descriptor | None = _Descriptor(os.open(path, flags))
         self.nbytes = os.fstat(self._descriptor.number).st_size
         self.mapping: memoryview | None = None
+        self._mapped: mmap.mmap | None = None
         self._lock = threading.Lock()  # only for systems without pread
 
     def map(self) -> memoryview:
         """Map the whole file, read-only."""
         if self.mapping is None:
-            mapped = mmap.mmap(self._open().number, self.nbytes, access=mmap.ACCESS_READ)
-            self.mapping = memoryview(mapped)
+            self._mapped = mmap.mmap(self._open().number, self.nbytes, access=mmap.ACCESS_READ)
+            self.mapping = memoryview(self._mapped)
         return self.mapping
 
     def _open(self) -> _Descriptor:
@@ -115,12 +118,32 @@ class FileHandle:
         """Ask the system to read ahead; does nothing where it takes no such hint."""
         if _HAS_FADVISE:
             descriptor = self._open()
-            os.posix_fadvise(descriptor.number, offset, nbytes, os.POSIX_FADV_WILLNEED)
+            # One call reads no more than the disk's own read-ahead, so a large one is many.
+            for start in range(offset, offset + nbytes, _HINT_NBYTES):
+                length = min(_HINT_NBYTES, offset + nbytes - start)
+                os.posix_fadvise(descriptor.number, start, length, os.POSIX_FADV_WILLNEED)
+
+    def wait_for(self, offset: int, nbytes: int) -> None:
+        """Wait until bytes that the system was asked for have come, by reading one here and there."""
+        for start in range(offset, offset + nbytes, _WAIT_NBYTES):
+            self.read(min(start + _WAIT_NBYTES, offset + nbytes) - 1, 1)
+
+    def evict(self, offset: int, nbytes: int) -> None:
+        """Drop whole pages from the page cache: out of the mapping first, since the system keeps what is mapped."""
+        first = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = (offset + nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
+        if length <= 0:
+            return
+        if self._mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapped.madvise(mmap.MADV_DONTNEED, first, length)
+        if _HAS_FADVISE:
+            descriptor = self._open()
+            os.posix_fadvise(descriptor.number, first, length, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         """Give the descriptor back when the last read that is under way has ended; the mapping, with its last array."""
         self._descriptor = None
-        self.mapping = None
+        self.mapping = self._mapped = None
 
     @property
     def closed(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ class JoinedSource:
                     "one schema together"
                 )
         self.batch_size = parts[0].batch_size
+        self.block_records = parts[0].block_records
         self._parts: list[Source] = list(parts)
         self._starts = [0, *accumulate(part.n_records for part in parts)]
         self.n_records = self._starts.pop()
@@ -47,12 +48,17 @@ class JoinedSource:
         """The numbers themselves: which file they belong to is found batch by batch."""
         return numbers
 
-    def gather(self, plan: Array, part: slice, chosen: Sequence[int]) -> list[Array]:
-        """Owned arrays of the chosen columns for a part of a plan's records."""
+    def gather(
+        self, plan: Array, part: slice, chosen: Sequence[int], out: Sequence[Array | None] | None = None
+    ) -> list[Array]:
+        """The chosen columns of a part of a plan's records, in ``out`` or owned memory."""
         flat_numbers = plan[part]
         owners = np.searchsorted(self._starts, flat_numbers, side="right") - 1
         fields = [self.schema.columns[number].field for number in chosen]
-        arrays = [lease((len(flat_numbers), *field.shape), field.dtype) for field in fields]
+        arrays = [
+            lease((len(flat_numbers), *field.shape), field.dtype) if target is None else target
+            for field, target in zip(fields, out or [None] * len(fields), strict=True)
+        ]
         for owner in cast("list[int]", np.unique(owners).tolist()):
             where = np.flatnonzero(owners == owner)
             found = self._parts[owner].read(flat_numbers[where] - self._starts[owner], chosen)
@@ -60,12 +66,46 @@ class JoinedSource:
                 array[where] = values
         return arrays
 
+    def fill(self, numbers: range, chosen: Sequence[int], out: Sequence[Array]) -> None:
+        """Copy consecutive records into these arrays."""
+        for part, start, stop in self._overlaps(numbers.start, numbers.stop):
+            first = self._starts[part] + start - numbers.start
+            targets = [target[first : first + stop - start] for target in out]
+            self._parts[part].fill(range(start, stop), chosen, targets)
+
     def prefetch(self, numbers: range, chosen: Sequence[int]) -> None:
         """Ask the system to read these records ahead; returns at once."""
-        for start, part in zip(self._starts, self._parts, strict=True):
-            first, stop = max(numbers.start, start), min(numbers.stop, start + part.n_records)
-            if first < stop:
-                part.prefetch(range(first - start, stop - start), chosen)
+        for part, start, stop in self._overlaps(numbers.start, numbers.stop):
+            self._parts[part].prefetch(range(start, stop), chosen)
+
+    def load(self, runs: Array, chosen: Sequence[int]) -> Iterator[int]:
+        """Bring runs of records into memory, checked, file by file."""
+        for part, own in self._by_part(runs):
+            yield from self._parts[part].load(own, chosen)
+
+    def evict(self, runs: Array, chosen: Sequence[int]) -> None:
+        """Drop runs of records from the page cache."""
+        for part, own in self._by_part(runs):
+            self._parts[part].evict(own, chosen)
+
+    def _overlaps(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """The parts that hold consecutive records, with the range of their own numbers."""
+        part = max(0, bisect_right(self._starts, start) - 1)
+        while part < len(self._parts) and self._starts[part] < stop:
+            first = max(start, self._starts[part]) - self._starts[part]
+            last = min(stop - self._starts[part], self._parts[part].n_records)
+            if first < last:
+                yield part, first, last
+            part += 1
+
+    def _by_part(self, runs: Array) -> Iterator[tuple[int, Array]]:
+        """The parts that hold these runs, with the runs of their own numbers."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for start, stop in runs.tolist():
+            for part, first, last in self._overlaps(start, stop):
+                found.setdefault(part, []).append((first, last))
+        for part, own in found.items():
+            yield part, np.array(own, np.int64)
 
     def user_meta(self) -> dict[str, Any]:
         """The user metadata of the first file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -16,12 +16,14 @@ from ..schema import Array, Schema
 from ..stored import StoredFile
 from .columns import Plan, StoredColumn
 from .handle import FileHandle
+from .readahead import load
 from .verify import RunChecker, Verify
 
 #: Record numbers: a range with step 1 where they are contiguous, else an int64 array.
 Numbers: TypeAlias = "range | Array"
 
 _V3_MAGIC = b"\x89HSQ"
+_SMALL_BLOCK_NBYTES = 1 << 20
 
 
 class Source(Protocol):
@@ -30,21 +32,36 @@ class Source(Protocol):
     schema: Schema
     n_records: int
     batch_size: int
+    block_records: int
 
     def read(self, numbers: Numbers, chosen: Sequence[int]) -> list[Array]:
         """Arrays of the chosen columns for these records, leading axis = records."""
+        ...
+
+    def fill(self, numbers: range, chosen: Sequence[int], out: Sequence[Array]) -> None:
+        """Copy consecutive records into these arrays, one a chosen column."""
         ...
 
     def plan(self, numbers: Array) -> Any:
         """Work out where these records lie, for several calls of ``gather``."""
         ...
 
-    def gather(self, plan: Any, part: slice, chosen: Sequence[int]) -> list[Array]:
-        """Owned arrays of the chosen columns for a part of a plan's records."""
+    def gather(
+        self, plan: Any, part: slice, chosen: Sequence[int], out: Sequence[Array | None] | None = None
+    ) -> list[Array]:
+        """The chosen columns of a part of a plan's records, in ``out`` or owned memory."""
         ...
 
     def prefetch(self, numbers: range, chosen: Sequence[int]) -> None:
-        """Ask the system to read ahead what ``read`` will be asked for."""
+        """Ask the system to read ahead what ``read`` will be asked for; returns at once."""
+        ...
+
+    def load(self, runs: Array, chosen: Sequence[int]) -> Iterator[int]:
+        """Bring runs of records into memory, checked, in the order of the disk; gives the bytes of each step."""
+        ...
+
+    def evict(self, runs: Array, chosen: Sequence[int]) -> None:
+        """Tell the system that runs of records will not be needed soon."""
         ...
 
     def user_meta(self) -> dict[str, Any]:
@@ -81,7 +98,7 @@ class FileSource:
         self.schema = self.stored.schema
         self.n_records = self.stored.n_records
         self.batch_size = self.stored.batch_size
-        self._block_records = self.stored.block_records
+        self.block_records = self.stored.block_records
         self._views = mapping is not None and not copy_buffer
         self._columns = [StoredColumn(self.stored, c.number, self._handle) for c in self.schema.columns]
         self._checker = RunChecker(self.stored, self._handle, verify)
@@ -109,8 +126,8 @@ class FileSource:
             return found if array.ndim == 1 else [a.reshape(*array.shape, *a.shape[1:]) for a in found]
         start = numbers.start
         n_rows = numbers.stop - start
-        block, row = divmod(start, self._block_records)
-        if row + n_rows > self._block_records:
+        block, row = divmod(start, self.block_records)
+        if row + n_rows > self.block_records:
             return self.read(np.arange(start, numbers.stop), chosen)
         self._handle.ensure_whole()
         if self._checker.unchecked:
@@ -127,24 +144,89 @@ class FileSource:
 
     def plan(self, numbers: Array) -> Plan:
         """Work out where these records lie, for several calls of ``gather``."""
-        return Plan(numbers, self._block_records, self.stored.n_blocks)
+        return Plan(numbers, self.block_records, self.stored.n_blocks)
 
-    def gather(self, plan: Plan, part: slice, chosen: Sequence[int]) -> list[Array]:
-        """Owned arrays of the chosen columns for a part of a plan's records; raises as ``read`` does."""
+    def gather(
+        self, plan: Plan, part: slice, chosen: Sequence[int], out: Sequence[Array | None] | None = None
+    ) -> list[Array]:
+        """The chosen columns of a part of a plan's records.
+
+        Args:
+            plan: What ``plan`` gave.
+            part: A slice of its records, with both ends.
+            chosen: Column numbers.
+            out: C-contiguous arrays of the right shape and type to gather into; where there is none, or ``None``, it
+                is leased.
+
+        Raises:
+            HyperSequenceError: As ``read`` does.
+        """
         self._handle.ensure_whole()
         if self._checker.unchecked:
             self._checker.check_scattered(chosen, plan.blocks[part], plan.rows[part])
-        return [self._columns[number].gather(plan, part) for number in chosen]
+        if out is None:
+            return [self._columns[number].gather(plan, part) for number in chosen]
+        return [self._columns[number].gather(plan, part, target) for number, target in zip(chosen, out, strict=True)]
+
+    def fill(self, numbers: range, chosen: Sequence[int], out: Sequence[Array]) -> None:
+        """Copy consecutive records into these arrays, block by block; raises as ``read`` does."""
+        self._handle.ensure_whole()
+        for block, row, n_rows, done in self.pieces(numbers.start, numbers.stop):
+            if self._checker.unchecked:
+                self._checker.check_rows(chosen, block, row, n_rows)
+            for number, target in zip(chosen, out, strict=True):
+                self._columns[number].read_rows(block, row, n_rows, view=False, out=target[done : done + n_rows])
+
+    def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+        """Consecutive records block by block: block, first row, number of rows, records before."""
+        at = start
+        while at < stop:
+            block, row = divmod(at, self.block_records)
+            n_rows = min(stop - at, self.block_records - row)
+            yield block, row, n_rows, at - start
+            at += n_rows
 
     def prefetch(self, numbers: range, chosen: Sequence[int]) -> None:
         """Ask the system to read these records ahead; returns at once."""
-        start = numbers.start
-        while start < numbers.stop:
-            block, row = divmod(start, self._block_records)
-            n_rows = min(numbers.stop - start, self._block_records - row)
-            for number in chosen:
-                self._columns[number].prefetch(block, row, n_rows)
-            start += n_rows
+        for offset, nbytes in self.extents(numbers.start, numbers.stop, chosen):
+            self._handle.will_need(offset, nbytes)
+
+    def extents(self, start: int, stop: int, chosen: Sequence[int]) -> list[tuple[int, int]]:
+        """Where consecutive records lie in the file: offsets and numbers of bytes, rising.
+
+        Whole blocks where all columns are wanted, or where blocks are so small that gaps cost more than they save.
+        """
+        first, last = start // self.block_records, (stop - 1) // self.block_records
+        stored = self.stored
+        if first < last and (len(chosen) == len(self._columns) or stored.stride < _SMALL_BLOCK_NBYTES):
+            offset = stored.first_block + first * stored.stride
+            return [(offset, min((last + 1 - first) * stored.stride, self._handle.nbytes - offset))]
+        found = [
+            self._columns[number].extent(block, row, n_rows)
+            for block, row, n_rows, _ in self.pieces(start, stop)
+            for number in chosen
+        ]
+        return [extent for extent in found if extent[1]]
+
+    def check(self, start: int, stop: int, chosen: Sequence[int]) -> None:
+        """Check what was not checked yet of consecutive records.
+
+        Raises:
+            ChecksumError: Stored data changed after they were written.
+        """
+        if self._checker.unchecked:
+            for block, row, n_rows, _ in self.pieces(start, stop):
+                self._checker.check_rows(chosen, block, row, n_rows)
+
+    def load(self, runs: Array, chosen: Sequence[int]) -> Iterator[int]:
+        """Bring runs of records into memory, checked."""
+        return load(self, self._handle, runs, chosen)
+
+    def evict(self, runs: Array, chosen: Sequence[int]) -> None:
+        """Drop runs of records from the page cache."""
+        for start, stop in runs.tolist():
+            for offset, nbytes in self.extents(start, stop, chosen):
+                self._handle.evict(offset, nbytes)
 
     def user_meta(self) -> dict[str, Any]:
         """The user metadata, read once."""

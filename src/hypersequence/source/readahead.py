@@ -1,0 +1,69 @@
+"""Reading ahead: runs of records into memory, in the order of the disk, checked on the way."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ..schema import Array
+from .handle import FileHandle
+
+if TYPE_CHECKING:
+    from .reader import FileSource
+
+#: What is waited for and checked in one step.
+STEP_NBYTES = 8 << 20
+#: How many steps ahead the disk is kept busy; with one or two, it stands still while a step is checked.
+_STEPS_AHEAD = 4
+
+
+def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int]) -> Iterator[int]:
+    """Bring runs of records into the page cache and check them, step by step.
+
+    The system is asked for coming steps early, and a step ends when its bytes have arrived. Every call that waits lets
+    other threads run.
+
+    Args:
+        source: The file.
+        handle: Its handle.
+        runs: Rows of ``[first, last + 1]``, rising and apart.
+        chosen: Column numbers.
+
+    Yields:
+        Bytes of each step.
+
+    Raises:
+        HyperSequenceError: As reading does; the rest is not loaded then.
+    """
+    coming: deque[tuple[int, int, list[tuple[int, int]]]] = deque()
+    for start, stop in _steps(source, runs):
+        extents = source.extents(start, stop, chosen)
+        for offset, nbytes in extents:
+            handle.will_need(offset, nbytes)
+        coming.append((start, stop, extents))
+        if len(coming) > _STEPS_AHEAD:
+            yield _arrive(source, handle, *coming.popleft(), chosen)
+    while coming:
+        yield _arrive(source, handle, *coming.popleft(), chosen)
+
+
+def _steps(source: FileSource, runs: Array) -> Iterator[tuple[int, int]]:
+    """Ranges of records of about one step each, ending with blocks where they can."""
+    block_nbytes = max(1, source.stored.stride)
+    size = source.block_records * max(1, STEP_NBYTES // block_nbytes)
+    for start, stop in runs.tolist():
+        while start < stop:
+            end = min(stop, start - start % size + size)
+            yield start, end
+            start = end
+
+
+def _arrive(
+    source: FileSource, handle: FileHandle, start: int, stop: int, extents: list[tuple[int, int]], chosen: Sequence[int]
+) -> int:
+    handle.ensure_whole()
+    for offset, nbytes in extents:
+        handle.wait_for(offset, nbytes)
+    source.check(start, stop, chosen)
+    return sum(nbytes for _, nbytes in extents)
