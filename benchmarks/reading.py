@@ -89,7 +89,7 @@ def contiguous(name: str, path: Path) -> None:
     with hs.HyperSequenceFile(path) as seq:
         for _ in seq:
             pass
-        view, shuffled = seq.split(0.8)[0].rebatch(8), seq.shuffled(0)
+        view, shuffled = seq.split(0.8)[0].rebatch(8), seq.shuffled(0, by="batch")
         statements = [lambda s=s: s[3] for s in (seq, view, shuffled)]
         assert all(not statement()[0].flags.writeable for statement in statements)
         row(name, *(microseconds(statement) for statement in statements))

@@ -32,6 +32,8 @@ from .errors import (
     RecordError,
     UnsupportedError,
 )
+from .loader import Loader, LoaderStats
+from .report import ShuffleQuality, shuffle_quality
 from .schema import Field, Schema
 from .sequence import (
     FetchingHyperSequence,
@@ -64,16 +66,20 @@ __all__ = [
     "HyperSequenceView",
     "HyperSequenceWriter",
     "KerasSequence",
+    "Loader",
+    "LoaderStats",
     "MissingPackageError",
     "PositionError",
     "RecordError",
     "Records",
     "Schema",
+    "ShuffleQuality",
     "UnsupportedError",
     "concat",
     "mix",
     "open",
     "rebatch",
+    "shuffle_quality",
     "upgrade",
 ]
 
@@ -85,8 +91,8 @@ except PackageNotFoundError:  # a checkout that was not installed
 
 def __getattr__(name: str) -> Any:
     # Keras is heavy and optional: it is imported when somebody asks for it.
-    if name == "KerasSequence":
-        from .adapters.keras import KerasSequence
+    if name in ("KerasSequence", "keras"):
+        from .adapters import keras
 
-        return KerasSequence
+        return keras if name == "keras" else keras.KerasSequence
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

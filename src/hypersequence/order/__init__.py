@@ -7,7 +7,7 @@ of coming positions lie.
 """
 
 from .base import Chosen, Composed, Evenly, Fixed, InChunks, Natural, Order, Sliced, Span, compose, split_counts
-from .fingerprint import fingerprint
+from .fingerprint import fingerprint, outermost_seed
 from .joined import Concatenated, Mixed, parts_of, whole_weights
 from .permute import Permutation
 from .sharded import Sharded, Uneven
@@ -32,6 +32,7 @@ __all__ = [
     "Windowed",
     "compose",
     "fingerprint",
+    "outermost_seed",
     "parts_of",
     "split_counts",
     "whole_weights",

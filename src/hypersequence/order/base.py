@@ -75,6 +75,12 @@ def as_span(numbers: Positions) -> Span:
     return numbers
 
 
+def _counts_up(order: Order, start: int, stop: int) -> bool:
+    """Whether the numbers at these positions are known to be consecutive; a few of them nearly always tell."""
+    few = order.span(start, min(start + 16, stop))
+    return isinstance(few, range) and isinstance(order.span(start, stop), range)
+
+
 class _Steady:
     """An order that is the same in every epoch."""
 
@@ -295,11 +301,12 @@ class Composed:
     def stretch(self, start: int, stop: int) -> Stretch:
         """The inner order's runs under each of the outer one's."""
         end, between = self.outer.stretch(start, stop)
-        if len(between) == 1 and between[0, 1] - between[0, 0] == end - start:
+        if len(between) == 1 and between[0, 1] - between[0, 0] == end - start and _counts_up(self.outer, start, end):
             # The outer order only counts up, so a window of the inner one is a window of this.
             first = int(between[0, 0])
             inner = self.inner.stretch(first, first + end - start)
-            return Stretch(min(start + inner.end - first, self.n), inner.runs)
+            reach = min(start + inner.end - first, self.n)
+            return Stretch(reach if _counts_up(self.outer, start, reach) else end, inner.runs)
         found: list[Positions] = []
         for first, last in between.tolist():
             while first < last:

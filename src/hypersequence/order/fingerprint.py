@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
-from .base import Chosen, Composed, Fixed, Order
+from .base import Chosen, Composed, Fixed, InChunks, Order
 from .joined import Concatenated
 
 
@@ -52,3 +52,15 @@ def _plain(value: Any, held: bool) -> Any:
 def fingerprint(order: Order) -> str:
     """16 hexadecimal digits that tell this order from others."""
     return hashlib.sha256(repr(["hsq order 1", terms(order)]).encode()).hexdigest()[:16]
+
+
+def outermost_seed(order: Order) -> int | None:
+    """The seed of the last shuffle or mix in a chain, or ``None`` if there is none that follows the epoch."""
+    if isinstance(order, Composed):
+        seed = outermost_seed(order.outer)
+        return outermost_seed(order.inner) if seed is None else seed
+    if isinstance(order, InChunks):
+        return outermost_seed(order.chunks)
+    if isinstance(order, Concatenated):
+        return next((seed for part in order.parts if (seed := outermost_seed(part.order)) is not None), None)
+    return getattr(order, "seed", None)

@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ArgumentError
 from .base import Order, Positions, Span, Stretch, as_span, distinct, merged
 from .permute import PURPOSE_MIX, key_words, sort_keys
 
 #: A pattern is made for a whole period, however few of its positions are asked for.
 MAX_PERIOD = 4096
+#: Places of patterns that are made at once.
+_COMMON_PLACES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,15 @@ class Mixed:
         return as_span(self.at(np.arange(start, stop)))
 
     def at_epoch(self, epoch: int) -> Order:
-        """Further on in the endless list."""
+        """Further on in the endless list.
+
+        Raises:
+            ArgumentError: The epoch ends behind position 2**63 of it.
+        """
+        if (epoch + 1) * self.n >= 1 << 63:
+            raise ArgumentError(
+                f"epoch {epoch} of a mix of {self.n} records: positions have 63 bits; take a lower epoch"
+            )
         return Mixed(self.parts, self.weights, self.n, self.seed, epoch)
 
     def stretch(self, start: int, stop: int) -> Stretch:
@@ -156,6 +167,13 @@ class Mixed:
             needed = np.arange(int(periods[0]), int(periods[-1]) + 1)
         else:
             needed, rows = np.unique(periods, return_inverse=True)
+        at_once = max(1, _COMMON_PLACES // period)
+        if len(needed) > at_once:  # so that positions far apart do not need memory for everything around them
+            mine, turns = np.empty_like(flat), np.empty_like(flat)
+            for first in range(0, len(needed), at_once):
+                these = np.flatnonzero((rows >= first) & (rows < first + at_once))
+                mine[these], turns[these] = self._turns(flat[these])
+            return mine, turns
         owners, ranks = _pattern(self.seed, self.weights, needed)
         mine = owners[rows, places]
         return mine, periods * np.asarray(self.weights)[mine] + ranks[rows, places]

@@ -74,8 +74,8 @@ class Sharded:
         return found % self.total if self.uneven == "pad" and self.total else found
 
     def span(self, start: int, stop: int) -> Span:
-        """A range within one batch."""
-        if stop > start and start // self.batch == (stop - 1) // self.batch:
+        """A range within one batch, or where there is but one rank."""
+        if stop > start and (self.world == 1 or start // self.batch == (stop - 1) // self.batch):
             first = self._global(start)
             if first + stop - start <= self.total:
                 return range(first, first + stop - start)

@@ -61,7 +61,7 @@ class Windowed:
     Args of the constructor:
         n: How many numbers.
         block: Numbers a block; the last block may be short, and comes wherever the permutation puts it.
-        window: Blocks a window; the last window may have fewer.
+        window: Blocks a window, at most as many as there are; the last window may have fewer.
         seed: 0 to 2**64-1.
         epoch: 0 to 2**64-1.
 
@@ -74,6 +74,10 @@ class Windowed:
     window: int
     seed: int
     epoch: int = 0
+
+    def __post_init__(self) -> None:
+        # One order has one name, and sizes of windows stay within 64 bits.
+        object.__setattr__(self, "window", min(self.window, max(1, -(-self.n // self.block))))
 
     def at(self, positions: Positions) -> Positions:
         """Window by window."""

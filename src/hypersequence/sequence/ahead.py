@@ -27,15 +27,15 @@ class Ahead:
     """
 
     #: ``contiguous`` holds offsets from ``start``.
-    __slots__ = ("contiguous", "plan", "start", "stop")
+    __slots__ = ("contiguous", "numbers", "plan", "start", "stop")
 
     def __init__(self, source: Source, order: Order, start: int, n_records: int, batch_size: int) -> None:
         n_batches = max(1, PLAN_POSITIONS // batch_size)
         self.start = start
         self.stop = min(start + n_batches * batch_size, n_records)
-        numbers: Any = np.asarray(order.span(self.start, self.stop))
-        self.contiguous = _contiguous(numbers, batch_size)
-        self.plan = source.plan(numbers)
+        self.numbers: Any = np.asarray(order.span(self.start, self.stop))
+        self.contiguous = _contiguous(self.numbers, batch_size)
+        self.plan = source.plan(self.numbers)
 
 
 def _contiguous(numbers: Any, batch_size: int) -> set[int]:

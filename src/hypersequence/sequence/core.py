@@ -27,7 +27,7 @@ from ..order import (
 from ..schema import Batch, Column, Schema
 from ..source import Source
 from .arguments import ShuffleUnit, Unit, one_of, seed_of, share_of, whole_number
-from .delivery import Delivery
+from .delivery import delivery_of
 from .display import describe, describe_html
 from .mapping import Mapper, as_mapper
 from .picking import chosen_order
@@ -74,16 +74,7 @@ class HyperSequence:
 
     def _settle(self) -> None:
         """Compute once what every batch needs."""
-        self._delivery = delivery = Delivery(
-            self._source,
-            self._whole,
-            self._share,
-            self._batch_size,
-            self._drop_last,
-            self._chosen,
-            self._mappers,
-            self._epoch,
-        )
+        self._delivery = delivery = delivery_of(self)
         self._order = delivery.order  # of this rank
         self._n_batches, self._n_records = delivery.n_batches, delivery.n_records
 

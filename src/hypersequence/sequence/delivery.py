@@ -1,9 +1,12 @@
 """From positions to a batch: where its records lie, the gather, the mask of a shard, the functions over batches."""
 
+# A sequence and what delivers its batches are one thing in two files.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -11,7 +14,14 @@ from ..order import Order, Sharded, compose
 from ..schema import Array, Batch
 from ..source import Source
 from .ahead import Ahead
+from .arguments import share_of
 from .mapping import Mapper
+
+if TYPE_CHECKING:
+    from .core import HyperSequence
+
+#: Gives an array of this shape and dtype, for whatever is made into it.
+Allocate = Callable[[tuple[int, ...], Any], Array]
 
 
 class Delivery:
@@ -19,7 +29,7 @@ class Delivery:
 
     Args:
         source: What the records come from.
-        order: The order of all records, before they are dealt out to ranks.
+        whole: The order of all records, before they are dealt out to ranks.
         share: The rank's share of it, or ``None`` for everything.
         batch_size: Records a batch.
         drop_last: Whether a short last batch is left out.
@@ -33,7 +43,7 @@ class Delivery:
     def __init__(
         self,
         source: Source,
-        order: Order,
+        whole: Order,
         share: Sharded | None,
         batch_size: int,
         drop_last: bool,
@@ -42,34 +52,59 @@ class Delivery:
         epoch: int,
     ) -> None:
         self.source = source
-        self.order: Order = order if share is None else compose(share, order)
+        #: The order of all ranks together, for whoever reads ahead; ``order`` is this rank's.
+        self.whole = whole
+        self.epoch = epoch
+        self.fields = [source.schema.columns[number].field for number in chosen]
+        self.order: Order = whole if share is None else compose(share, whole)
         self.batch_size = batch_size
         self.chosen = chosen
         self.mappers = mappers
-        self._epoch = epoch
         n = self.order.n
         self.n_batches = n // batch_size if drop_last else -(-n // batch_size)
         self.n_records = self.n_batches * batch_size if drop_last else n
         self._counts = share.counts if share is not None and share.uneven == "pad" else None
         self.build: Callable[[list[Array]], Batch] = source.schema.builder(chosen)
-        self._plain = self._counts is None and not mappers
+        #: Whether a batch is its arrays and nothing else.
+        self.plain = self._counts is None and not mappers
         self._ahead: Ahead | None = None
         self._expected = -1
 
     def batch(self, start: int, stop: int) -> Batch:
         """The batch at these positions."""
+        arrays = self.arrays(start, stop)
+        return self.build(arrays) if self.plain else self.finish(arrays, start, stop)
+
+    def arrays(self, start: int, stop: int, allocate: Allocate | None = None) -> list[Array]:
+        """The arrays of the chosen columns at these positions.
+
+        Args:
+            start: First position, the beginning of a batch.
+            stop: Position after the last.
+            allocate: Gives the memory to copy them into, by shape and dtype; without it, contiguous records are views.
+        """
         ahead = self._ahead
         if ahead is None or not ahead.start <= start < ahead.stop:
             ahead = self._plan_ahead(start)
         if ahead is not None and start - ahead.start not in ahead.contiguous:
             part = slice(start - ahead.start, stop - ahead.start)
-            arrays = self.source.gather(ahead.plan, part, self.chosen)
+            out = None if allocate is None else self.new_arrays(stop - start, allocate)
+            return self.source.gather(ahead.plan, part, self.chosen, out)
+        numbers = self.order.span(start, stop)
+        if type(numbers) is not range:
+            self._expected = stop
+        if allocate is None:
+            return self.source.read(numbers, self.chosen)
+        out = self.new_arrays(stop - start, allocate)
+        if isinstance(numbers, range):
+            self.source.fill(numbers, self.chosen, out)
         else:
-            numbers = self.order.span(start, stop)
-            if type(numbers) is not range:
-                self._expected = stop
-            arrays = self.source.read(numbers, self.chosen)
-        return self.build(arrays) if self._plain else self.finish(arrays, start, stop)
+            self.source.gather(self.source.plan(numbers), slice(0, stop - start), self.chosen, out)
+        return out
+
+    def new_arrays(self, n_records: int, allocate: Allocate) -> list[Array]:
+        """Memory for the chosen columns of that many records."""
+        return [allocate((n_records, *field.shape), field.dtype) for field in self.fields]
 
     def _plan_ahead(self, start: int) -> Ahead | None:
         """A plan for many batches, if the last one was scattered and this one follows it."""
@@ -88,8 +123,33 @@ class Delivery:
         if self.mappers:
             first_record = int(self.order.span(start, start + 1)[0])
             for mapper in self.mappers:
-                batch = mapper(batch, self._epoch, first_record)
+                batch = mapper(batch, self.epoch, first_record)
         return batch
+
+
+def delivery_of(sequence: HyperSequence, epoch: int | None = None, position: int = 0) -> Delivery:
+    """What makes a sequence's batches, in any epoch, from any position of all ranks' common order on.
+
+    Raises:
+        ArgumentError: As ``shard`` does, since another position leaves another tail.
+    """
+    whole, share = sequence._whole, sequence._share
+    if epoch is not None and epoch != sequence._epoch:
+        whole = whole.at_epoch(epoch)
+    if share is not None:
+        share = share_of(share.total, share.batch, share.rank, share.world, share.uneven, position)
+    elif position:
+        share = Sharded(whole.n, sequence._batch_size, 0, 1, "drop" if sequence._drop_last else "short", position)
+    return Delivery(
+        sequence._source,
+        whole,
+        share,
+        sequence._batch_size,
+        sequence._drop_last,
+        sequence._chosen,
+        sequence._mappers,
+        sequence._epoch if epoch is None else epoch,
+    )
 
 
 def _weigh(batch: Batch, counts: Array) -> Batch:

@@ -123,6 +123,14 @@ class FileHandle:
                 length = min(_HINT_NBYTES, offset + nbytes - start)
                 os.posix_fadvise(descriptor.number, start, length, os.POSIX_FADV_WILLNEED)
 
+    def is_cached(self, offset: int) -> bool:
+        """Whether a byte could be read without the disk; ``False`` where the system does not tell."""
+        try:
+            os.preadv(self._open().number, [bytearray(1)], offset, os.RWF_NOWAIT)
+        except (OSError, AttributeError):  # not there; no such flag on this system, or not for this file system
+            return False
+        return True
+
     def wait_for(self, offset: int, nbytes: int) -> None:
         """Wait until bytes that the system was asked for have come, by reading one here and there."""
         for start in range(offset, offset + nbytes, _WAIT_NBYTES):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..schema import Array
 from .handle import FileHandle
@@ -31,21 +32,37 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
         chosen: Column numbers.
 
     Yields:
-        Bytes of each step.
+        0 when the first steps are on their way; then the bytes of each step that is there.
 
     Raises:
         HyperSequenceError: As reading does; the rest is not loaded then.
     """
-    coming: deque[tuple[int, int, list[tuple[int, int]]]] = deque()
-    for start, stop in _steps(source, runs):
+    steps = _steps(source, runs)
+    coming: deque[_Step] = deque()
+    _ask(source, handle, islice(steps, _STEPS_AHEAD), chosen, coming)
+    yield 0
+    while coming:
+        _ask(source, handle, islice(steps, 1), chosen, coming)
+        yield _arrive(source, handle, *coming.popleft(), chosen)
+
+
+#: First record, last record + 1, and where they lie: offsets and numbers of bytes.
+_Step: TypeAlias = "tuple[int, int, list[tuple[int, int]]]"
+
+
+def _ask(
+    source: FileSource,
+    handle: FileHandle,
+    steps: Iterable[tuple[int, int]],
+    chosen: Sequence[int],
+    coming: deque[_Step],
+) -> None:
+    """Ask the system for these steps."""
+    for start, stop in steps:
         extents = source.extents(start, stop, chosen)
         for offset, nbytes in extents:
             handle.will_need(offset, nbytes)
         coming.append((start, stop, extents))
-        if len(coming) > _STEPS_AHEAD:
-            yield _arrive(source, handle, *coming.popleft(), chosen)
-    while coming:
-        yield _arrive(source, handle, *coming.popleft(), chosen)
 
 
 def _steps(source: FileSource, runs: Array) -> Iterator[tuple[int, int]]:

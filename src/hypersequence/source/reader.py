@@ -24,6 +24,8 @@ Numbers: TypeAlias = "range | Array"
 
 _V3_MAGIC = b"\x89HSQ"
 _SMALL_BLOCK_NBYTES = 1 << 20
+_MAX_SAMPLES = 128
+_SAMPLE_NBYTES = 1 << 20
 
 
 class Source(Protocol):
@@ -58,6 +60,10 @@ class Source(Protocol):
 
     def load(self, runs: Array, chosen: Sequence[int]) -> Iterator[int]:
         """Bring runs of records into memory, checked, in the order of the disk; gives the bytes of each step."""
+        ...
+
+    def resident(self, runs: Array, chosen: Sequence[int]) -> bool:
+        """Whether runs of records are in memory already, as far as samples tell."""
         ...
 
     def evict(self, runs: Array, chosen: Sequence[int]) -> None:
@@ -222,6 +228,18 @@ class FileSource:
         """Bring runs of records into memory, checked."""
         return load(self, self._handle, runs, chosen)
 
+    def resident(self, runs: Array, chosen: Sequence[int]) -> bool:
+        """Whether runs of records are in the page cache, by samples: some a run, or some of the runs."""
+        step = -(-len(runs) // _MAX_SAMPLES)
+        for start, stop in runs[:: max(1, step)].tolist():
+            n_samples = min(_MAX_SAMPLES // len(runs), (stop - start) * self.schema.record_nbytes // _SAMPLE_NBYTES)
+            for sample in range(max(1, n_samples)):
+                at = start + (stop - start - 1) * sample // max(1, n_samples)
+                for offset, nbytes in self.extents(at, at + 1, chosen)[-1:]:  # the largest columns come last
+                    if not self._handle.is_cached(offset + nbytes // 2):
+                        return False
+        return True
+
     def evict(self, runs: Array, chosen: Sequence[int]) -> None:
         """Drop runs of records from the page cache."""
         for start, stop in runs.tolist():
@@ -238,6 +256,11 @@ class FileSource:
     def files(self) -> list[FileSource]:
         """This file alone."""
         return [self]
+
+    @property
+    def verifies(self) -> bool:
+        """Whether checksums are checked, if there are any."""
+        return self._options["verify"] != "never"
 
     @property
     def closed(self) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from types import FrameType
+from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import ArgumentError, MissingPackageError
-from ..schema import Batch
-from ..sequence import HyperSequence
+from ...errors import ArgumentError, MissingPackageError
+from ...loader import Loader, LoaderStats
+from ...schema import Batch
+from ...sequence import HyperSequence
 
 try:
     import keras
@@ -27,23 +29,34 @@ except ImportError as error:
     ) from error
 
 
+#: An epoch that no training reaches.
+_NEVER = 1 << 62
+
+
 class KerasSequence(keras.utils.PyDataset, DataAdapter):
     """A sequence for ``fit``, ``evaluate``, ``predict`` and ``validation_data``, on any Keras backend.
 
+    Batches are made ahead of time by a :class:`hypersequence.Loader`; contiguous ones are read-only views of the file.
+
     Args:
-        hyperseq: The sequence to feed; needs inputs, and outputs for training.
+        hyperseq: The sequence to feed; needs inputs, and outputs for training. A shard that is padded gives sample
+            weights, so that an evaluation over all ranks counts each record once.
         shuffle_on_epoch: Shuffle as ``hyperseq.shuffled(seed)`` does: epoch ``e`` of training has the order of
             ``hyperseq.shuffled(seed).at_epoch(e)``, whatever ``fit(shuffle=...)`` says.
         seed: For that shuffle; ``None`` draws one, which the repr shows.
         class_weight: Weights of losses by class, as in ``fit(class_weight=...)``, which cannot be used with this
             object: classes come from integer or one-hot outputs, a class that is missing weighs 1.
+        threads: As in :class:`hypersequence.Loader`.
+        prefetch: As in :class:`hypersequence.Loader`.
+        evict: As in :class:`hypersequence.Loader`.
+        on_corrupt: As in :class:`hypersequence.Loader`.
         **options: What ``keras.utils.PyDataset`` takes (``workers``, ``use_multiprocessing``, ``max_queue_size``).
-            Batches are made in order by one reader, so they change nothing.
+            Batches are made in order by the loader, so they change nothing.
 
     ``ds[3]`` is batch 3 of the current epoch's order. The epoch advances when Keras has finished one; a pass that was
     abandoned does not count. With ``steps_per_epoch``, the batches go on into the next epoch's order where one ends.
-    Evaluate on an object of its own (another ``as_keras()``): a pass is a pass, whoever makes it. ``initial_epoch`` of
-    ``fit`` is Keras's count alone; begin with ``hyperseq.at_epoch(e)`` to begin with that epoch's order.
+    ``fit(initial_epoch=e)`` begins with the order of epoch ``e``. Evaluate on an object of its own (another
+    ``as_keras()``): a pass is a pass, whoever makes it. :class:`ResumeCallback` goes on after an interruption.
     """
 
     def __init__(
@@ -53,6 +66,10 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
         seed: int | None = None,
         *,
         class_weight: Mapping[int, float] | None = None,
+        threads: int | None = None,
+        prefetch: int | None = None,
+        evict: bool = False,
+        on_corrupt: Literal["error", "skip_block"] = "error",
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -62,10 +79,17 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
         if class_weight is not None and (hyperseq.no_outputs() != 1 or hyperseq.schema.sample_weights is not None):
             raise ArgumentError("class_weight needs exactly one output and no sample weights")
         self._sequence = hyperseq.shuffled(seed, epoch=hyperseq.epoch) if shuffle_on_epoch else hyperseq
+        # Views are safe here: nobody writes into a file, and what a backend keeps an alias of does not change.
+        self._loader = Loader(
+            self._sequence, threads=threads, prefetch=prefetch, buffers="view", evict=evict, on_corrupt=on_corrupt
+        )
         self._class_weight = dict(class_weight) if class_weight is not None else None
-        self._first_epoch = hyperseq.epoch
-        self._position = 0  # batches that Keras has finished with, counted in whole calls of on_epoch_end
+        self._place = (hyperseq.epoch, 0)  # where the next pass begins: epoch, position in records of all ranks
+        self._loaded = False  # whether that place was loaded: then a new fit begins there, not with a whole epoch
         self._steps: int | None = None  # steps_per_epoch of the fit that is running
+        self._steps_before = 0  # of the Keras epoch that is resumed, what was trained before
+        self._due = 0  # batches that the pass under way has when it is finished
+        self._n_trained = 0  # batches of the pass under way that are known to be trained
         self._rehearsing = False
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -89,7 +113,32 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
     @property
     def epoch(self) -> int:
         """The epoch that the next pass delivers."""
-        return self._first_epoch + self._position // max(1, len(self))
+        return self._place[0]
+
+    @property
+    def stats(self) -> LoaderStats:
+        """What the newest pass did, and what held it back."""
+        return self._loader.stats
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training stands, as :meth:`hypersequence.Loader.state_dict`.
+
+        Batches count when they are trained, not when they are drawn; within an epoch that is known to
+        :class:`ResumeCallback` only, without it an epoch counts when it is finished.
+        """
+        return self._loader._state_at(*self._loader._advanced(*self._place, self._n_trained))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Have the next ``fit`` begin where a state was taken; ``ResumeCallback`` does that by itself.
+
+        Raises:
+            ArgumentError: The state belongs to other data or another order.
+        """
+        self._resume(state, 0)
+
+    def _resume(self, state: dict[str, Any], steps_before: int) -> None:
+        self._place = self._loader._place_in(state)
+        self._loaded, self._steps_before, self._n_trained = True, steps_before, 0
 
     def __repr__(self) -> str:
         return f"<KerasSequence, epoch {self.epoch}, of {self._at(self.epoch)!r}>"
@@ -101,25 +150,26 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
 
     def _batches(self) -> Iterator[Batch]:
         """One pass: the batches of the current epoch, and of those after it if Keras counts steps."""
-        endless, epoch = self._steps is not None, self.epoch
-        while True:
-            sequence = self._at(epoch)
-            for index in range(len(sequence)):
-                yield self._weighted(sequence[index])
-            if not endless or not len(sequence):
-                return
-            epoch += 1
+        epoch, position = self._place
+        endless = self._steps is not None and len(self) > 0
+        batches = self._loader._walk(epoch, position, _NEVER if endless else epoch + 1)
+        try:
+            for batch in batches:
+                yield self._weighted(batch)
+        finally:
+            batches.close()
 
     def _weighted(self, batch: Batch) -> Batch:
         if self._class_weight is None:
             return batch
-        inputs, outputs = batch
+        inputs, outputs, given = (*batch, None)[:3]
         classes = np.asarray(next(iter(outputs.values())) if isinstance(outputs, dict) else outputs)  # pyright: ignore
         if classes.ndim > 1:
             classes = classes.argmax(-1) if classes.shape[-1] != 1 else classes[..., 0]
         names, places = np.unique(np.round(classes).astype(np.int64), return_inverse=True)
         weights = np.array([self._class_weight.get(int(name), 1.0) for name in names], np.float32)
-        return inputs, outputs, weights[places.reshape(classes.shape)]
+        weights = weights[places.reshape(classes.shape)]
+        return inputs, outputs, weights if given is None else weights * given.reshape(-1, *[1] * (weights.ndim - 1))
 
     # --- for Keras: the protocol of its data adapters --------------------------------------------------------------
 
@@ -133,19 +183,25 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
 
         A loop asks whenever it sets up or starts over: passes up to then were rehearsals (to find out shapes).
         """
-        caller = sys._getframe(1).f_locals
-        loop = caller.get("self")
+        caller = sys._getframe(1)
+        loop = caller.f_locals.get("self")
         if not hasattr(loop, "steps_per_epoch"):
             return len(self)
         for name in ("class_weight", "y", "sample_weight"):
-            if caller.get(name) is not None:
+            if caller.f_locals.get(name) is not None:
                 hint = "as_keras(class_weight=...)" if name == "class_weight" else "the outputs and weights of the file"
                 raise ArgumentError(f"fit({name}=...) cannot be combined with a KerasSequence; use {hint}")
         if not len(self):
             raise ArgumentError("this sequence has no batches to train on")
         self._rehearsing = True
         self._steps = getattr(loop, "steps_per_epoch", None)
-        self._position -= self._position % len(self)
+        self._n_trained = 0
+        if not self._loaded:
+            self._place, self._steps_before = (self._place[0], 0), 0
+            initial_epoch = _initial_epoch(caller)
+            if initial_epoch:
+                steps = initial_epoch * (self._steps or len(self))
+                self._place = self._loader._advanced(self._sequence.epoch, 0, steps)
         return None if self._steps else len(self)
 
     @property
@@ -164,13 +220,24 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
         return self._sequence.n_records % self._sequence.batch_size() or None
 
     def on_epoch_begin(self) -> None:
-        """Keras begins to draw an epoch's batches."""
+        """Keras begins to draw an epoch's batches.
+
+        Of an epoch that is resumed, fewer are left than Keras counts on; it would end it with a warning. So the loop
+        that calls is told, and told again when the next epoch begins.
+        """
         self._rehearsing = False
+        self._due = self._steps - self._steps_before if self._steps else self._loader._n_left(*self._place)
+        loop = sys._getframe(1).f_locals.get("self")
+        if self._steps and hasattr(loop, "steps_per_epoch"):
+            loop.steps_per_epoch = self._due  # pyright: ignore[reportOptionalMemberAccess]
+        elif getattr(loop, "_num_batches", None) is not None:
+            loop._num_batches = self._due  # pyright: ignore[reportOptionalMemberAccess]
 
     def on_epoch_end(self) -> None:
         """An epoch is over: the next pass has the next order. Keras also calls this when it starts over."""
         if not self._rehearsing:
-            self._position += self._steps or len(self)
+            self._place = self._loader._advanced(*self._place, self._due)
+            self._loaded, self._steps_before, self._n_trained = False, 0, 0
         self._rehearsing = False
 
     def get_numpy_iterator(self) -> Any:
@@ -202,6 +269,15 @@ class _Passes:
 
     def __iter__(self) -> Iterator[Batch]:
         return self._dataset._batches()
+
+
+def _initial_epoch(frame: FrameType | None) -> int:
+    """``initial_epoch`` of the ``fit`` that is being set up: Keras tells its data nothing of it."""
+    while frame is not None:
+        if frame.f_code.co_name == "fit" and "initial_epoch" in frame.f_locals:
+            return int(frame.f_locals["initial_epoch"] or 0)
+        frame = frame.f_back
+    return 0
 
 
 def _check_types(hyperseq: HyperSequence) -> None:

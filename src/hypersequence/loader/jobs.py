@@ -1,0 +1,214 @@
+"""Jobs: batches that are made together, so that threads are asked seldom."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from ..schema import Array, Batch
+from ..sequence.delivery import Allocate
+from .legs import Chunk, Leg
+
+#: About what one thread makes at a time: half a millisecond of copying, several times a hand-over.
+PART_NBYTES = 4 << 20
+
+
+class Inline:
+    """Batches that whoever takes them makes one by one: views, which cost less than asking a thread.
+
+    Args:
+        leg: The epoch.
+        first: Number of the first batch.
+        last: Number after the last batch.
+        memory: Gives what gives a batch its memory; ``None`` for views where that is possible.
+    """
+
+    done = False
+    gather_s = map_s = 0.0
+
+    def __init__(self, leg: Leg, first: int, last: int, memory: Callable[[], Allocate] | None) -> None:
+        self.leg, self.first, self.last = leg, first, last
+        self._memory = memory
+
+    def finish(self) -> None:
+        """Nothing is made before it is asked for."""
+
+    def cancel(self) -> None:
+        """Nothing is under way."""
+
+    def batch(self, number: int) -> Batch:
+        """Batch ``number`` of the leg."""
+        delivery = self.leg.delivery
+        size = delivery.batch_size
+        start = number * size
+        stop = min(start + size, delivery.n_records)
+        try:
+            arrays = delivery.arrays(start, stop, None if self._memory is None else self._memory())
+            return delivery.build(arrays) if delivery.plain else delivery.finish(arrays, start, stop)
+        except Exception as error:
+            explain(error, self.leg, number)
+            raise
+
+
+class Job:
+    """Several small batches in one gather, or one large batch in parts.
+
+    Args:
+        leg: The epoch.
+        chunk: Where the records lie.
+        first: Number of the first batch.
+        last: Number after the last batch.
+        allocate: Where memory comes from.
+        views: Whether a contiguous batch may stay a view.
+
+    Parts may be run by any thread, each once; the job is done when all are.
+    """
+
+    __slots__ = (
+        "_allocate", "_chunk", "_counter", "_cuts", "_error", "_futures", "_made", "_out", "_run_here", "_start",
+        "_stop", "_views", "done", "first", "gather_s", "last", "leg", "map_s",
+    )  # fmt: skip
+
+    def __init__(self, leg: Leg, chunk: Chunk, first: int, last: int, allocate: Allocate, views: bool) -> None:
+        self.leg, self.first, self.last = leg, first, last
+        self.done = False
+        self.gather_s = self.map_s = 0.0
+        self._chunk, self._allocate, self._views = chunk, allocate, views
+        self._start, self._stop = leg.bounds(first, last)
+        self._out: list[Array] = []
+        self._made: list[Batch] = []
+        self._error: BaseException | None = None
+        self._futures: list[Future[None]] = []
+        self._run_here: set[int] = set()
+        self._cuts = [(self._start, self._stop)]
+        n_parts = round((self._stop - self._start) * leg.record_nbytes / PART_NBYTES)
+        if n_parts > 1 and last - first == 1 and not views:
+            cuts = [self._start + (self._stop - self._start) * i // n_parts for i in range(n_parts + 1)]
+            self._cuts = list(itertools.pairwise(cuts))
+            self._out = leg.delivery.new_arrays(self._stop - self._start, allocate)  # by whom, if not here?
+        self._counter = itertools.count(1)  # counts parts; next() is one step that no other thread can come between
+
+    def submit(self, pool: ThreadPoolExecutor) -> None:
+        """Have threads run the parts."""
+        self._futures = [pool.submit(self._run, number) for number in range(len(self._cuts))]
+
+    def finish(self) -> None:
+        """Wait until the job is done, running what no thread has begun yet."""
+        for number in range(len(self._cuts)):
+            if number not in self._run_here and (not self._futures or self._futures[number].cancel()):
+                self._run_here.add(number)
+                self._run(number)
+        for number, future in enumerate(self._futures):
+            if number not in self._run_here:
+                future.result()
+
+    def cancel(self) -> None:
+        """Have threads leave alone what they have not begun."""
+        for future in self._futures:
+            future.cancel()
+
+    def batch(self, number: int) -> Batch:
+        """Batch ``number`` of the leg, once the job is done.
+
+        Raises:
+            BaseException: What making it raised; batches before it are there all the same.
+        """
+        at = number - self.first
+        if at < len(self._made):
+            return self._made[at]
+        if self._error is not None:
+            raise self._error
+        return self.leg.delivery.build(self._slices(number))
+
+    def _slices(self, number: int) -> list[Array]:
+        size = self.leg.delivery.batch_size
+        start = (number - self.first) * size
+        return [array[start : start + size] for array in self._out]
+
+    # --- in any thread -----------------------------------------------------------------------------------------------
+
+    def _run(self, part: int) -> None:
+        """One part; the last of them makes the batches."""
+        begun = time.perf_counter()
+        try:
+            if not self._out and not self._one_by_one():
+                self._out = self.leg.delivery.new_arrays(self._stop - self._start, self._allocate)
+            if self._out and self._error is None:
+                start, stop = self._cuts[part]
+                self._copy(start, stop, [array[start - self._start : stop - self._start] for array in self._out])
+        except BaseException as error:  # raised again where the batch is asked for
+            self._error = error
+        self.gather_s += time.perf_counter() - begun
+        if next(self._counter) == len(self._cuts):
+            self._make()
+            self.done = True
+
+    def _one_by_one(self) -> bool:
+        """Whether batches cannot share memory: some are views, or most would lie at odd addresses."""
+        numbers = range(self.first, self.last)
+        return (self._views and any(map(self._is_contiguous, numbers))) or (len(numbers) > 1 and not self.leg.aligned)
+
+    def _is_contiguous(self, number: int) -> bool:
+        ahead = self._chunk.get()
+        return number * self.leg.delivery.batch_size - ahead.start in ahead.contiguous
+
+    def _copy(self, start: int, stop: int, targets: list[Array]) -> None:
+        """Records of these positions into arrays."""
+        delivery, ahead = self.leg.delivery, self._chunk.get()
+        size = delivery.batch_size
+        numbers = range(start // size, -(-stop // size))
+        if not ahead.contiguous or not all(map(self._is_contiguous, numbers)):
+            delivery.source.gather(ahead.plan, slice(start - ahead.start, stop - ahead.start), delivery.chosen, targets)
+            return
+        for number in numbers:
+            low, high = max(start, number * size), min(stop, number * size + size)
+            first = int(ahead.numbers[low - ahead.start])
+            parts = [target[low - start : high - start] for target in targets]
+            delivery.source.fill(range(first, first + high - low), delivery.chosen, parts)
+
+    def _make(self) -> None:
+        """Batches from arrays; where one fails, those before it are kept, and the error says which it was."""
+        delivery = self.leg.delivery
+        if self._error is None and self._out and delivery.plain:
+            return  # a slice and a tuple: left to whoever takes the batch
+        if not isinstance(self._error, Exception | None):
+            return  # somebody wants to stop: trying again would swallow that
+        again = self._error is not None
+        self._error = None
+        number = self.first
+        try:
+            for number in range(self.first, self.last):
+                start, stop = self.leg.bounds(number, number + 1)
+                begun = time.perf_counter()
+                arrays = self._slices(number) if self._out and not again else self._single(number, start, stop)
+                gathered = time.perf_counter()
+                self._made.append(delivery.finish(arrays, start, stop))
+                self.gather_s += gathered - begun
+                self.map_s += time.perf_counter() - gathered
+        except BaseException as error:
+            self._error = error
+            explain(error, self.leg, number)
+
+    def _single(self, number: int, start: int, stop: int) -> list[Array]:
+        """The arrays of one batch by itself."""
+        delivery = self.leg.delivery
+        if self._views and self._is_contiguous(number):
+            first = int(delivery.order.span(start, start + 1)[0])
+            return delivery.source.read(range(first, first + stop - start), delivery.chosen)
+        targets = delivery.new_arrays(stop - start, self._allocate)
+        self._copy(start, stop, targets)
+        return targets
+
+
+def explain(error: BaseException, leg: Leg, number: int) -> None:
+    """Have an error say which batch and which records it concerns."""
+    where = f"while making batch {number} of epoch {leg.epoch}, from position {leg.position(number)}"
+    try:
+        records = [int(record) for record in leg.delivery.order.span(*leg.bounds(number, number + 1))]
+    except Exception:
+        error.add_note(where)
+        return
+    shown = ", ".join(map(str, records[:12])) + (f", ... ({len(records)} in all)" if len(records) > 12 else "")
+    error.add_note(f"{where}: records {shown}")

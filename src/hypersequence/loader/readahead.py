@@ -1,0 +1,196 @@
+"""Reading ahead of the batches: stretches of the order, loaded by a thread before they are needed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+
+from ..errors import HyperSequenceError
+from ..schema import Array
+from ..source import Source
+from ..source.readahead import STEP_NBYTES
+from .legs import Leg
+from .stats import LoaderStats
+
+#: Stretches that are short are begun this far ahead, so that the disk never stands still.
+_AHEAD_NBYTES = 32 << 20
+_MAX_STRETCHES = 8
+#: Steps that the thread makes in one go. It is asked again whenever a job is taken, and a script that ends waits for
+#: no more than these.
+_STEPS_A_TASK = 8
+#: A window is read as fast as the one before it is used, an eighth early; the last eighth only when that is used up,
+#: so that the page cache never holds two of them.
+_LEAD = 1 / 8
+
+
+class Stretch:
+    """Positions of an epoch and the runs of records that they need."""
+
+    def __init__(self, source: Source, chosen: tuple[int, ...], epoch: int, start: int, end: int, runs: Array) -> None:
+        self.epoch, self.start, self.end, self.runs = epoch, start, end, runs
+        self.nbytes = int((runs[:, 1] - runs[:, 0]).sum()) * source.schema.record_nbytes
+        self.n_done = 0
+        self.finished = self.nbytes > _reasonable_nbytes() or source.resident(runs, chosen)
+        self._begun = self.finished
+        self._steps: Iterator[int] = iter(()) if self.finished else source.load(runs, chosen)
+
+    def begin(self) -> None:
+        """Set the disk to work."""
+        if not self._begun:
+            self._begun = True
+            self.step()
+
+    def step(self) -> None:
+        """The next step; an error ends the stretch, and the batch that needs the records meets it again."""
+        try:
+            self.n_done += next(self._steps)
+        except StopIteration:
+            self.finished = True
+        except (HyperSequenceError, OSError):
+            self.finished = True
+
+
+class ReadAhead:
+    """Keeps the disk at work for the batches to come, within bounds. For one thread; the work may be done in another.
+
+    Args:
+        source: What is read.
+        chosen: Its columns.
+        legs: The epochs to come.
+        pool: One thread, or ``None`` to read only when a batch needs it.
+        evict: Whether stretches that are used up are dropped from the page cache.
+        stats: Where times are counted.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        chosen: tuple[int, ...],
+        legs: Iterable[Leg],
+        pool: ThreadPoolExecutor | None,
+        evict: bool,
+        stats: LoaderStats,
+    ) -> None:
+        self._source, self._chosen, self._pool, self._evict, self._stats = source, chosen, pool, evict, stats
+        record_nbytes = max(1, source.schema.record_nbytes)
+        block_nbytes = record_nbytes * source.block_records
+        self._size = source.block_records * max(1, STEP_NBYTES // block_nbytes)
+        self._coming = self._stretches(legs)
+        self._queue: deque[Stretch] = deque()
+        self._task: Future[None] | None = None
+        self.stopped = False
+
+    def _stretches(self, legs: Iterable[Leg]) -> Iterator[Stretch]:
+        for leg in legs:
+            whole, position = leg.delivery.whole, leg.origin
+            while position < leg.total:
+                stop = min(position - position % self._size + self._size, leg.total)
+                end, runs = whole.stretch(position, stop)
+                yield Stretch(self._source, self._chosen, leg.epoch, position, end, runs)
+                position = end
+
+    def is_ready(self, epoch: int, position: int) -> bool:
+        """Whether everything before a position is there, without waiting."""
+        for stretch in self._queue:
+            if not stretch.finished:
+                return False
+            if (stretch.epoch, stretch.end) >= (epoch, position):
+                return True
+        return False
+
+    def is_current(self, epoch: int, position: int) -> bool:
+        """Whether a position belongs to the stretch that is in use."""
+        return bool(self._queue) and (self._queue[0].epoch, self._queue[0].end) >= (epoch, position)
+
+    def wait(self, epoch: int, position: int) -> None:
+        """Wait until everything before a position is there; stretches before its own are used up now."""
+        begun = time.perf_counter()
+        self._extend()
+        while self._queue:
+            stretch = self._queue[0]
+            while not stretch.finished:
+                if not self._settled():
+                    self._read(tuple(self._queue), stretch, float("inf"))
+            if (stretch.epoch, stretch.end) >= (epoch, position):
+                break
+            self._leave(self._queue.popleft())
+            self._extend()
+        self._stats.disk_s += time.perf_counter() - begun
+
+    def push(self, epoch: int, position: int) -> None:
+        """Have the thread read on, as far as that is due when batches up to ``position`` were asked for."""
+        if self._pool is None or (self._task is not None and not self._task.done()):
+            return
+        self._extend()
+        for stretch in self._queue:
+            due = self._due(stretch, epoch, position)
+            if not stretch.finished and stretch.n_done < due:
+                self._task = self._pool.submit(self._read, tuple(self._queue), stretch, due)
+                return
+
+    def _due(self, stretch: Stretch, epoch: int, position: int) -> float:
+        current = self._queue[0]
+        if stretch is current or stretch.nbytes <= _AHEAD_NBYTES:
+            return float("inf")
+        used = 1.0
+        if current.epoch == epoch:
+            used = min(1.0, max(0.0, (position - current.start) / (current.end - current.start)))
+        return stretch.nbytes * min(used + _LEAD, 1 - _LEAD)
+
+    def _extend(self) -> None:
+        """Have stretches in the queue: the current one, and some more."""
+        while not self._queue or (
+            len(self._queue) < _MAX_STRETCHES and sum(s.nbytes for s in islice(self._queue, 1, None)) < _AHEAD_NBYTES
+        ):
+            stretch = next(self._coming, None)
+            if stretch is None:
+                return
+            self._queue.append(stretch)
+
+    def _read(self, queue: tuple[Stretch, ...], stretch: Stretch, due: float) -> None:
+        """Some steps of a stretch, with the disk already at work for those behind it."""
+        begun = time.perf_counter()
+        for other in queue:
+            other.begin()
+        for _ in range(_STEPS_A_TASK):
+            if stretch.finished or self.stopped or stretch.n_done >= due:
+                break
+            stretch.step()
+        self._stats.read_s += time.perf_counter() - begun
+
+    def _settled(self) -> bool:
+        """Wait for what the thread is doing, if it is doing something."""
+        if self._task is None or self._task.done():
+            return False
+        self._task.result()
+        return True
+
+    def _leave(self, stretch: Stretch) -> None:
+        if not self._evict:
+            return
+        self._settled()
+        if self._pool is None:
+            self._drop(stretch)
+        else:
+            self._task = self._pool.submit(self._drop, stretch)
+
+    def _drop(self, stretch: Stretch) -> None:
+        with suppress(HyperSequenceError, OSError):  # a hint; a file that was closed has nothing to drop
+            self._source.evict(stretch.runs, self._chosen)
+
+    def close(self) -> None:
+        """Stop; what the thread is doing ends soon."""
+        self.stopped = True
+
+
+def _reasonable_nbytes() -> int:
+    """Half of the memory: more cannot be read ahead at once, and is left to the system to read when it is touched."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, OSError, ValueError):
+        return 4 << 30

@@ -1,0 +1,186 @@
+"""One pass at work: jobs in flight, handed over in order."""
+
+# The loader reads sequences from inside.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from ..schema import Array, Batch
+from ..sequence import HyperSequence
+from ..sequence.delivery import Allocate
+from ..source.buffers import lease
+from ..source.readahead import STEP_NBYTES
+from .buffers import Ring
+from .jobs import PART_NBYTES, Inline, Job
+from .legs import Chunk, Leg, legs
+from .readahead import ReadAhead
+from .state import Cursor
+from .stats import LoaderStats
+
+_IN_FLIGHT_NBYTES = 64 << 20
+_MAX_JOBS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a person wants batches to be made."""
+
+    threads: int
+    prefetch: int | None
+    buffers: str | Callable[[tuple[int, ...], Any], Array]
+    evict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """Batches of a job that is still to be made; without a chunk, they are made when they are asked for."""
+
+    leg: Leg
+    chunk: Chunk | None
+    first: int
+    last: int
+
+    @property
+    def end(self) -> int:
+        return self.leg.position(self.last)
+
+
+class Run:
+    """Makes and hands over the batches of one pass. For one thread at a time.
+
+    Args:
+        sequence: What is read.
+        settings: How.
+        cursor: Where to begin; kept up to date.
+        end_epoch: The epoch before which the pass ends.
+        stats: Kept up to date.
+    """
+
+    def __init__(
+        self, sequence: HyperSequence, settings: Settings, cursor: Cursor, end_epoch: int, stats: LoaderStats
+    ) -> None:
+        self._cursor, self._end_epoch, self._stats = cursor, end_epoch, stats
+        self._views = settings.buffers == "view"
+        self._evict = settings.evict
+        record_nbytes = sum(column.field.nbytes for column in sequence.columns)
+        stats.record_nbytes = record_nbytes
+        self._batch_nbytes = batch_nbytes = max(1, record_nbytes * sequence.batch_size())
+        prefetch = settings.prefetch or min(4096, max(2, _IN_FLIGHT_NBYTES // batch_nbytes))
+        self._job_batches = max(1, min(PART_NBYTES // batch_nbytes, prefetch // 4))
+        self._n_jobs = max(1, min(_MAX_JOBS, prefetch // self._job_batches))
+        self._memory: Callable[[], Allocate] = lambda: lease
+        if callable(settings.buffers) or settings.buffers == "reuse":
+            allocate = settings.buffers if callable(settings.buffers) else lease
+            nbytes = self._job_batches * (batch_nbytes + 64 * len(sequence.columns))
+            self._memory = Ring(self._n_jobs + 2, nbytes, allocate).take
+        self._pool = ThreadPoolExecutor(settings.threads, "hsq gather") if settings.threads else None
+        self._reader = ThreadPoolExecutor(1, "hsq read ahead") if settings.threads else None
+        epoch, position = cursor.place()
+        coming = legs(sequence, epoch, position, end_epoch)
+        self._planned = self._plan(coming)
+        self._next = next(self._planned, None)
+        ahead_of = legs(sequence, epoch, position, end_epoch)
+        self._ahead = ReadAhead(sequence._source, sequence._delivery.chosen, ahead_of, self._reader, self._evict, stats)
+        self._jobs: deque[Job | Inline] = deque()
+        self._current: Job | Inline | None = None
+        self._number = 0  # of the next batch of the current job
+        self._begun_at = 0.0
+
+    def _plan(self, coming: Iterator[Leg]) -> Iterator[_Planned]:
+        """The batches of a pass, as many at a time as are made together."""
+        for leg in coming:
+            for first, last, chunk in leg.chunks():
+                inline = self._pool is None or (self._views and leg.delivery.plain and leg.is_contiguous(first))
+                size = max(1, STEP_NBYTES // self._batch_nbytes) if inline else self._job_batches
+                for start in range(first, last, size):
+                    yield _Planned(leg, None if inline else chunk, start, min(start + size, last))
+
+    def next(self) -> Batch:
+        """The next batch.
+
+        Raises:
+            StopIteration: The pass is over.
+        """
+        begun = time.perf_counter()
+        job, number = self._current, self._number
+        if job is None or number == job.last:
+            self._begun_at = self._begun_at or begun
+            job = self._take()
+            number = job.first
+        batch = job.batch(number)
+        self._number = number + 1
+        self._cursor.handed_over(job.leg, number)
+        stats = self._stats
+        stats.batches += 1
+        stats.records += job.leg.n_records(number)
+        now = time.perf_counter()
+        stats.waited_s += now - begun
+        stats.elapsed_s = now - self._begun_at
+        return batch
+
+    def _take(self) -> Job | Inline:
+        """The next job, done."""
+        self._current = None
+        self._top_up()
+        if not self._jobs:
+            self._cursor.move(self._end_epoch, 0)
+            raise StopIteration
+        job = self._jobs[0]
+        self._note_queue()
+        job.finish()
+        self._jobs.popleft()
+        self._stats.gather_s += job.gather_s
+        self._stats.map_s += job.map_s
+        self._current = job
+        return job
+
+    def _note_queue(self) -> None:
+        """Take the share of jobs that are ready into the mean."""
+        stats = self._stats
+        ready = sum(job.done for job in self._jobs) / self._n_jobs
+        weight = self._job_batches / max(self._job_batches, stats.batches + self._job_batches)
+        stats.queue_fill += (ready - stats.queue_fill) * weight
+
+    def _top_up(self) -> None:
+        """Have as many jobs in flight as there may be, and the disk at work."""
+        while self._next is not None and len(self._jobs) < (self._n_jobs if self._pool else 1):
+            planned = self._next
+            epoch, end = planned.leg.epoch, planned.end
+            if not (self._ahead.is_current(epoch, end) and self._ahead.is_ready(epoch, end)):
+                if self._jobs and not self._may_move_on(epoch, end):
+                    break  # there is something to hand over meanwhile
+                self._ahead.wait(epoch, end)
+            self._next = next(self._planned, None)
+            self._jobs.append(self._job(planned))
+            self._ahead.push(epoch, end)
+        if self._next is not None:
+            self._ahead.push(self._next.leg.epoch, self._next.end)
+
+    def _job(self, planned: _Planned) -> Job | Inline:
+        leg, first, last = planned.leg, planned.first, planned.last
+        if planned.chunk is None or self._pool is None:
+            return Inline(leg, first, last, None if self._views else self._memory)
+        job = Job(leg, planned.chunk, first, last, self._memory(), self._views)
+        job.submit(self._pool)
+        return job
+
+    def _may_move_on(self, epoch: int, end: int) -> bool:
+        """Whether what comes is there; and where stretches are evicted, whether nobody needs the one before it."""
+        ready = self._ahead.is_ready(epoch, end)
+        return ready and not (self._evict and not all(job.done for job in self._jobs))
+
+    def close(self) -> None:
+        """Stop the threads; each finishes the piece that it is at."""
+        self._ahead.close()
+        for job in self._jobs:
+            job.cancel()
+        for pool in (self._pool, self._reader):
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
