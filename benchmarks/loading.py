@@ -1,4 +1,4 @@
-"""The loader on data in memory: beside the same gather by hand, and what a batch costs. `python -m benchmarks.loading`."""
+"""The loader on data in memory: a gather by hand beside it, what a batch costs. `python -m benchmarks.loading`."""
 
 from __future__ import annotations
 

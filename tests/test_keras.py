@@ -356,3 +356,136 @@ def test_uses_of_the_old_package(tmp_path: Path) -> None:
             assert (a.shape, c.shape, d.shape, float(e.sum())) == ((16, 4, 4), (16, 3, 3, 3), (16, 2, 2), 0.0)
         """,
     )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_interrupted_fit_goes_on_at_the_next_batch(tmp_path: Path, backend: str) -> None:
+    run(
+        backend,
+        tmp_path,
+        """
+        import json, shutil
+
+        seq = write(folder / "a.hsq")
+        shuffled = seq.shuffled(seed=5)
+        epochs = [starts(shuffled.at_epoch(e)) for e in range(6)]
+        stream, n = sum(epochs, []), len(seq)
+
+        class Interrupt(keras.callbacks.Callback):
+            # Before whoever saves: what is interrupted was not saved.
+            def __init__(self, after):
+                super().__init__()
+                self.after = after
+
+            def on_train_batch_end(self, batch, logs=None):
+                self.after -= 1
+                if self.after == 0:
+                    raise KeyboardInterrupt
+
+        def made():
+            model = recorder()
+            model(np.zeros((1, 3), np.float32))
+            return model
+
+        def weights(model):
+            return [np.asarray(keras.ops.convert_to_numpy(w)).tolist() for w in model.weights]
+
+        for options in ({}, {"steps_per_epoch": 3}):
+            undisturbed = made()
+            undisturbed.fit(seq.as_keras(True, 5), epochs=4, verbose=0, **options)
+            for every in (1, 2, None):
+                where = folder / "run"
+                shutil.rmtree(where, ignore_errors=True)
+                trained, fits = [], 0
+                while True:
+                    fits += 1
+                    model, ds = made(), seq.as_keras(True, 5)
+                    resume = hs.keras.ResumeCallback(where, ds, every=every)
+                    with warnings.catch_warnings(record=True) as caught:
+                        warnings.simplefilter("always")
+                        try:
+                            # 7 batches a try: more than an epoch, or nothing would ever be saved without `every`
+                            model.fit(ds, epochs=4, verbose=0, callbacks=[Interrupt(7), resume], **options)
+                            break
+                        except KeyboardInterrupt:
+                            pass
+                        finally:
+                            assert not [w for w in caught if "ran out of data" in str(w.message)]
+                            trained.append(model.trained)
+                assert fits > 1
+                # What was trained after the last save is trained again; together they are the stream.
+                seen = []
+                for part in trained:
+                    if not part:
+                        continue
+                    at = next(k for k in range(len(seen), -1, -1) if (seen[:k] + part) == stream[: k + len(part)])
+                    assert len(seen) - at <= (every or n) , (at, len(seen))
+                    seen = seen[:at] + part
+                assert seen == undisturbed.trained, (options, every)
+                assert weights(model) == weights(undisturbed)
+                state = json.loads((where / "state.json").read_text())
+                assert [file.name for file in where.glob("*.h5")] == [state["weights"]]
+                # a finished training has nothing left to do
+                model, ds = made(), seq.as_keras(True, 5)
+                model.fit(ds, epochs=4, verbose=0, callbacks=[hs.keras.ResumeCallback(where, ds)], **options)
+                assert model.trained == [] and weights(model) == weights(undisturbed)
+
+        # a save of another order is refused
+        ds = seq.as_keras(True, 6)
+        try:
+            made().fit(ds, epochs=5, verbose=0, callbacks=[hs.keras.ResumeCallback(where, ds)])
+        except hs.ArgumentError as error:
+            assert "seed" in str(error)
+        else:
+            raise AssertionError
+        """,
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_initial_epoch_and_state(tmp_path: Path, backend: str) -> None:
+    run(
+        backend,
+        tmp_path,
+        """
+        seq = write(folder / "a.hsq")
+        shuffled = seq.shuffled(seed=5)
+        epochs = [starts(shuffled.at_epoch(e)) for e in range(6)]
+        stream, n = sum(epochs, []), len(seq)
+
+        model, ds = recorder(), seq.as_keras(True, 5)
+        model.fit(ds, initial_epoch=2, epochs=4, verbose=0)
+        assert model.trained == epochs[2] + epochs[3]
+        model.fit(ds, initial_epoch=4, epochs=5, verbose=0)
+        assert model.trained[2 * n :] == epochs[4]
+
+        model, ds = recorder(), seq.as_keras(True, 5)
+        model.fit(ds, initial_epoch=2, epochs=4, steps_per_epoch=3, verbose=0)
+        assert model.trained == stream[6:12]
+
+        # a state by hand, from a loader, in the middle of an epoch
+        loader = hs.Loader(shuffled)
+        for i, _ in enumerate(loader):
+            if i == 1:
+                break
+        model, ds = recorder(), seq.as_keras(True, 5, threads=0)
+        ds.load_state_dict(loader.state_dict())
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.fit(ds, epochs=2, verbose=0)
+        assert not [w for w in caught if "ran out of data" in str(w.message)]
+        assert model.trained == epochs[0][2:] + epochs[1]
+        assert (ds.state_dict()["epoch"], ds.state_dict()["position"]) == (2, 0)
+        assert ds.stats.batches >= n
+
+        # evaluation over all ranks counts every record once
+        model = recorder(weighted_metrics=["mse"])
+        whole = model.evaluate(seq.as_keras(), verbose=0, return_dict=True)["mse"]
+        shards = [seq.shard(rank, 4) for rank in range(4)]
+        total = sum(
+            model.evaluate(shard.as_keras(), verbose=0, return_dict=True)["mse"] * sum(w.sum() for _, _, w in shard)
+            for shard in shards
+        )
+        assert abs(total / seq.n_records - whole) < 1e-3 * whole
+        """,
+    )

@@ -62,6 +62,7 @@ class Job:
         last: Number after the last batch.
         allocate: Where memory comes from.
         views: Whether a contiguous batch may stay a view.
+        cut: Position of this rank at which a single batch is made in two parts.
 
     Parts may be run by any thread, each once; the job is done when all are.
     """
@@ -71,7 +72,16 @@ class Job:
         "_stop", "_views", "done", "first", "gather_s", "last", "leg", "map_s",
     )  # fmt: skip
 
-    def __init__(self, leg: Leg, chunk: Chunk, first: int, last: int, allocate: Allocate, views: bool) -> None:
+    def __init__(
+        self,
+        leg: Leg,
+        chunk: Chunk,
+        first: int,
+        last: int,
+        allocate: Allocate,
+        views: bool,
+        cut: int | None = None,
+    ) -> None:
         self.leg, self.first, self.last = leg, first, last
         self.done = False
         self.gather_s = self.map_s = 0.0
@@ -80,19 +90,27 @@ class Job:
         self._out: list[Array] = []
         self._made: list[Batch] = []
         self._error: BaseException | None = None
-        self._futures: list[Future[None]] = []
+        self._futures: dict[int, Future[None]] = {}
         self._run_here: set[int] = set()
         self._cuts = [(self._start, self._stop)]
         n_parts = round((self._stop - self._start) * leg.record_nbytes / PART_NBYTES)
-        if n_parts > 1 and last - first == 1 and not views:
+        if cut is not None:
+            self._cuts = [(self._start, cut), (cut, self._stop)]
+        elif n_parts > 1 and last - first == 1 and not views:
             cuts = [self._start + (self._stop - self._start) * i // n_parts for i in range(n_parts + 1)]
             self._cuts = list(itertools.pairwise(cuts))
+        if len(self._cuts) > 1:
             self._out = leg.delivery.new_arrays(self._stop - self._start, allocate)  # by whom, if not here?
         self._counter = itertools.count(1)  # counts parts; next() is one step that no other thread can come between
 
+    def begin(self) -> None:
+        """Run the first part here and now."""
+        self._run_here.add(0)
+        self._run(0)
+
     def submit(self, pool: ThreadPoolExecutor) -> None:
-        """Have threads run the parts."""
-        self._futures = [pool.submit(self._run, number) for number in range(len(self._cuts))]
+        """Have threads run the other parts."""
+        self._futures = {n: pool.submit(self._run, n) for n in range(len(self._cuts)) if n not in self._run_here}
 
     def finish(self) -> None:
         """Wait until the job is done, running what no thread has begun yet."""
@@ -100,13 +118,13 @@ class Job:
             if number not in self._run_here and (not self._futures or self._futures[number].cancel()):
                 self._run_here.add(number)
                 self._run(number)
-        for number, future in enumerate(self._futures):
+        for number, future in self._futures.items():
             if number not in self._run_here:
                 future.result()
 
     def cancel(self) -> None:
         """Have threads leave alone what they have not begun."""
-        for future in self._futures:
+        for future in self._futures.values():
             future.cancel()
 
     def batch(self, number: int) -> Batch:

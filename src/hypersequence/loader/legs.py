@@ -8,6 +8,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+import numpy as np
+
 from ..sequence import HyperSequence
 from ..sequence.ahead import PLAN_POSITIONS, Ahead
 from ..sequence.delivery import delivery_of
@@ -31,23 +33,34 @@ class Leg:
         self.delivery = delivery_of(sequence, epoch, origin)
         self.n_batches = self.delivery.n_batches
         self.total = self.delivery.whole.n
-        share = sequence._share
+        self._share = share = self.delivery.share
         fields = self.delivery.fields
         self.record_nbytes = sum(field.nbytes for field in fields)
         #: Whether batches that follow each other in memory lie at multiples of 64. Small ones need not: the allocator
         #: would not place them there either.
         sizes = [field.nbytes * self.delivery.batch_size for field in fields]
         self.aligned = all(nbytes % _ALIGNMENT == 0 or nbytes < MIN_LEASE_NBYTES for nbytes in sizes)
-        self._step = self.delivery.batch_size * (share.world if share is not None else 1)
+        #: Records of all ranks' batches together.
+        self.step = self.delivery.batch_size * (share.world if share is not None else 1)
 
     def position(self, batch: int) -> int:
         """Where batch number ``batch`` of this leg begins, in records of all ranks together."""
-        return min(self.origin + batch * self._step, self.total)
+        return min(self.origin + batch * self.step, self.total)
 
     def bounds(self, first: int, last: int) -> tuple[int, int]:
         """Positions of this rank that batches ``first .. last-1`` hold."""
         size = self.delivery.batch_size
         return first * size, min(last * size, self.delivery.n_records)
+
+    def n_batches_before(self, position: int) -> int:
+        """How many batches end before a position of all ranks together."""
+        return self.n_batches if position >= self.total else max(0, position - self.origin) // self.step
+
+    def cut(self, batch: int, position: int) -> int:
+        """Where a position of all ranks together divides a batch of this rank, in positions of this rank."""
+        start, stop = self.bounds(batch, batch + 1)
+        first = start if self._share is None else int(self._share.at(np.array([start]))[0])
+        return min(max(start, start + position - first), stop)
 
     def n_records(self, batch: int) -> int:
         """Records of a batch of this rank."""

@@ -13,7 +13,7 @@ from itertools import islice
 from ..errors import HyperSequenceError
 from ..schema import Array
 from ..source import Source
-from ..source.readahead import STEP_NBYTES
+from ..source.readahead import ASKED_AHEAD_NBYTES, STEP_NBYTES
 from .legs import Leg
 from .stats import LoaderStats
 
@@ -23,8 +23,8 @@ _MAX_STRETCHES = 8
 #: Steps that the thread makes in one go. It is asked again whenever a job is taken, and a script that ends waits for
 #: no more than these.
 _STEPS_A_TASK = 8
-#: A window is read as fast as the one before it is used, an eighth early; the last eighth only when that is used up,
-#: so that the page cache never holds two of them.
+#: A window is read as fast as the one before it is used, an eighth early. Where windows are evicted, the last eighth is
+#: read when the one before it is gone, so that the page cache never holds two of them.
 _LEAD = 1 / 8
 
 
@@ -83,14 +83,17 @@ class ReadAhead:
         self._coming = self._stretches(legs)
         self._queue: deque[Stretch] = deque()
         self._task: Future[None] | None = None
+        self._moving = False  # whether the first stretch is there
         self.stopped = False
 
     def _stretches(self, legs: Iterable[Leg]) -> Iterator[Stretch]:
         for leg in legs:
             whole, position = leg.delivery.whole, leg.origin
+            size = leg.step  # the first batch waits for itself alone, the next for twice as much, and so on
             while position < leg.total:
-                stop = min(position - position % self._size + self._size, leg.total)
-                end, runs = whole.stretch(position, stop)
+                stop = position + size if size < self._size else position - position % self._size + self._size
+                size *= 2
+                end, runs = whole.stretch(position, min(stop, leg.total))
                 yield Stretch(self._source, self._chosen, leg.epoch, position, end, runs)
                 position = end
 
@@ -107,6 +110,10 @@ class ReadAhead:
         """Whether a position belongs to the stretch that is in use."""
         return bool(self._queue) and (self._queue[0].epoch, self._queue[0].end) >= (epoch, position)
 
+    def current_end(self) -> int:
+        """Position at which the stretch that is in use ends."""
+        return self._queue[0].end
+
     def wait(self, epoch: int, position: int) -> None:
         """Wait until everything before a position is there; stretches before its own are used up now."""
         begun = time.perf_counter()
@@ -116,6 +123,7 @@ class ReadAhead:
             while not stretch.finished:
                 if not self._settled():
                     self._read(tuple(self._queue), stretch, float("inf"))
+            self._moving = True
             if (stretch.epoch, stretch.end) >= (epoch, position):
                 break
             self._leave(self._queue.popleft())
@@ -140,7 +148,9 @@ class ReadAhead:
         used = 1.0
         if current.epoch == epoch:
             used = min(1.0, max(0.0, (position - current.start) / (current.end - current.start)))
-        return stretch.nbytes * min(used + _LEAD, 1 - _LEAD)
+        if not self._evict:
+            return stretch.nbytes * min(used + _LEAD, 1)
+        return stretch.nbytes * min(used + _LEAD, 1 - _LEAD) - ASKED_AHEAD_NBYTES
 
     def _extend(self) -> None:
         """Have stretches in the queue: the current one, and some more."""
@@ -153,9 +163,10 @@ class ReadAhead:
             self._queue.append(stretch)
 
     def _read(self, queue: tuple[Stretch, ...], stretch: Stretch, due: float) -> None:
-        """Some steps of a stretch, with the disk already at work for those behind it."""
+        """Some steps of a stretch, with the disk already at work for those behind it (but nothing before the first)."""
         begun = time.perf_counter()
-        for other in queue:
+        stretch.begin()
+        for other in queue if self._moving else ():
             other.begin()
         for _ in range(_STEPS_A_TASK):
             if stretch.finished or self.stopped or stretch.n_done >= due:

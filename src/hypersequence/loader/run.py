@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..schema import Array, Batch
@@ -40,12 +40,13 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """Batches of a job that is still to be made; without a chunk, they are made when they are asked for."""
+    """Batches of a job that is still to be made; inline, each is made when it is asked for."""
 
     leg: Leg
-    chunk: Chunk | None
+    chunk: Chunk
     first: int
     last: int
+    inline: bool
 
     @property
     def end(self) -> int:
@@ -85,7 +86,7 @@ class Run:
         epoch, position = cursor.place()
         coming = legs(sequence, epoch, position, end_epoch)
         self._planned = self._plan(coming)
-        self._next = next(self._planned, None)
+        self._next: _Planned | None = next(self._planned, None)
         ahead_of = legs(sequence, epoch, position, end_epoch)
         self._ahead = ReadAhead(sequence._source, sequence._delivery.chosen, ahead_of, self._reader, self._evict, stats)
         self._jobs: deque[Job | Inline] = deque()
@@ -100,7 +101,7 @@ class Run:
                 inline = self._pool is None or (self._views and leg.delivery.plain and leg.is_contiguous(first))
                 size = max(1, STEP_NBYTES // self._batch_nbytes) if inline else self._job_batches
                 for start in range(first, last, size):
-                    yield _Planned(leg, None if inline else chunk, start, min(start + size, last))
+                    yield _Planned(leg, chunk, start, min(start + size, last), inline)
 
     def next(self) -> Batch:
         """The next batch.
@@ -111,7 +112,6 @@ class Run:
         begun = time.perf_counter()
         job, number = self._current, self._number
         if job is None or number == job.last:
-            self._begun_at = self._begun_at or begun
             job = self._take()
             number = job.first
         batch = job.batch(number)
@@ -121,8 +121,11 @@ class Run:
         stats.batches += 1
         stats.records += job.leg.n_records(number)
         now = time.perf_counter()
-        stats.waited_s += now - begun
-        stats.elapsed_s = now - self._begun_at
+        if stats.batches == 1:
+            stats.first_s, self._begun_at = now - begun, now
+        else:
+            stats.waited_s += now - begun
+            stats.elapsed_s = now - self._begun_at
         return batch
 
     def _take(self) -> Job | Inline:
@@ -151,24 +154,56 @@ class Run:
     def _top_up(self) -> None:
         """Have as many jobs in flight as there may be, and the disk at work."""
         while self._next is not None and len(self._jobs) < (self._n_jobs if self._pool else 1):
-            planned = self._next
+            planned = self._up_to_eviction(self._next)
             epoch, end = planned.leg.epoch, planned.end
+            job = None
             if not (self._ahead.is_current(epoch, end) and self._ahead.is_ready(epoch, end)):
                 if self._jobs and not self._may_move_on(epoch, end):
                     break  # there is something to hand over meanwhile
+                job = self._begun_before_eviction(planned)
                 self._ahead.wait(epoch, end)
-            self._next = next(self._planned, None)
-            self._jobs.append(self._job(planned))
+            self._jobs.append(self._job(planned, job))
+            if planned.last < self._next.last:
+                self._next = replace(self._next, first=planned.last)
+            else:
+                self._next = next(self._planned, None)
             self._ahead.push(epoch, end)
         if self._next is not None:
             self._ahead.push(self._next.leg.epoch, self._next.end)
 
-    def _job(self, planned: _Planned) -> Job | Inline:
+    def _up_to_eviction(self, planned: _Planned) -> _Planned:
+        """As many of the batches as need nothing behind the stretch in use, if that is to be evicted; at least one."""
+        if not self._evict or not self._ahead.is_current(planned.leg.epoch, planned.leg.position(planned.first)):
+            return planned
+        last = planned.leg.n_batches_before(self._ahead.current_end())
+        return replace(planned, last=min(planned.last, max(last, planned.first + 1)))
+
+    def _begun_before_eviction(self, planned: _Planned) -> Job | None:
+        """A batch that needs the stretch in use as well as the next: the first part is made before that goes.
+
+        Touching what was evicted would bring back megabytes around it, since the system reads ahead.
+        """
+        if not self._evict or planned.last - planned.first != 1:
+            return None
+        leg = planned.leg
+        if not self._ahead.is_current(leg.epoch, leg.position(planned.first) + 1):
+            return None
+        start, stop = leg.bounds(planned.first, planned.last)
+        cut = leg.cut(planned.first, self._ahead.current_end())
+        if not start < cut < stop:
+            return None
+        job = Job(leg, planned.chunk, planned.first, planned.last, self._memory(), False, cut)
+        job.begin()
+        return job
+
+    def _job(self, planned: _Planned, job: Job | None) -> Job | Inline:
+        """The job, under way where there are threads."""
         leg, first, last = planned.leg, planned.first, planned.last
-        if planned.chunk is None or self._pool is None:
+        if job is None and planned.inline:
             return Inline(leg, first, last, None if self._views else self._memory)
-        job = Job(leg, planned.chunk, first, last, self._memory(), self._views)
-        job.submit(self._pool)
+        job = job or Job(leg, planned.chunk, first, last, self._memory(), self._views)
+        if self._pool is not None:
+            job.submit(self._pool)
         return job
 
     def _may_move_on(self, epoch: int, end: int) -> bool:

@@ -15,9 +15,10 @@ class LoaderStats:
         batches: Batches handed over.
         records: Their records.
         record_nbytes: Bytes of a record as stored, of the fields that are read.
-        elapsed_s: From the first request to the last.
+        first_s: What the first batch took, with everything that is done once.
+        elapsed_s: From the first batch to the last.
         waited_s: Of this, what the consumer waited inside ``next()``.
-        disk_s: Of the waiting, what was for reading ahead: the disk.
+        disk_s: Of the waiting, that of the first batch too, what was for reading ahead: the disk.
         read_s: Work of reading ahead, in whatever thread.
         gather_s: Work of gathering batches, in whatever thread.
         map_s: Work of functions over batches, in whatever thread.
@@ -27,6 +28,7 @@ class LoaderStats:
     batches: int = 0
     records: int = 0
     record_nbytes: int = 0
+    first_s: float = 0.0
     elapsed_s: float = 0.0
     waited_s: float = 0.0
     disk_s: float = 0.0
@@ -45,7 +47,7 @@ class LoaderStats:
         """What holds training back: ``"disk"``, ``"gather"``, ``"map"``; if it waits less than 2%, ``"consumer"``."""
         if self.waited_s < 0.02 * self.elapsed_s or not self.batches:
             return "consumer"
-        if self.disk_s > 0.5 * self.waited_s:
+        if self.disk_s > 0.5 * (self.first_s + self.waited_s):
             return "disk"
         return "map" if self.map_s > self.gather_s else "gather"
 

@@ -57,6 +57,7 @@ class Delivery:
         self.epoch = epoch
         self.fields = [source.schema.columns[number].field for number in chosen]
         self.order: Order = whole if share is None else compose(share, whole)
+        self.share = share
         self.batch_size = batch_size
         self.chosen = chosen
         self.mappers = mappers

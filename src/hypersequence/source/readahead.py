@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 STEP_NBYTES = 8 << 20
 #: How many steps ahead the disk is kept busy; with one or two, it stands still while a step is checked.
 _STEPS_AHEAD = 4
+ASKED_AHEAD_NBYTES = _STEPS_AHEAD * STEP_NBYTES
 
 
 def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int]) -> Iterator[int]:
