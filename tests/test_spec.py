@@ -7,11 +7,13 @@ reference reader, which was written from it alone, and by small implementations 
 import ast
 import gzip
 import hashlib
+import inspect
 import json
 import math
 import re
 import struct
-from itertools import islice
+from fractions import Fraction
+from itertools import accumulate, islice
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,19 @@ import pytest
 import hypersequence as hs
 from hypersequence import elements, legacy, schema, strictjson
 from hypersequence.layout import block, checks, compact_geometry, header, plan_geometry, run_records, tail
-from hypersequence.order import Evenly, Natural, compose, split_counts
+from hypersequence.order import (
+    Evenly,
+    Mixed,
+    Natural,
+    Sharded,
+    Shuffled,
+    Windowed,
+    compose,
+    parts_of,
+    permute,
+    split_counts,
+    whole_weights,
+)
 from hypersequence.order.permute import Permutation, key_words
 from hypersequence.sequence.mapping import Mapper
 from make_golden import FOLDER, count, goldens, write
@@ -220,9 +234,19 @@ def test_a_crc_over_entries_with_their_own_crcs_would_depend_on_lengths_only():
 
 
 def test_key_input_tables():
-    data = b"hsq permutation 1" + struct.pack("<QQQII", 1, 2, 10, 0, 0)
+    data = b"hsq permutation 1" + struct.pack("<QQQIIQ", 1, 2, 10, 2, 5, 6)
     fields = take_apart("key input", data, {})
-    assert fields == {"label": data[:17], "seed": 1, "epoch": 2, "n": 10, "purpose": 0, "counter": 0}
+    assert fields == {"label": data[:17], "seed": 1, "epoch": 2, "n": 10, "purpose": 2, "counter": 5, "window": 6}
+    assert len(data) == 57 and "SHA-256 of 49 bytes, or of 57 if `purpose` is 2" in SPEC
+    purposes = {int(row["purpose"]): row["what the words are for"] for row in table("purposes")}
+    for purpose, word in (
+        (permute.PURPOSE_ALL, "records or of batches"),
+        (permute.PURPOSE_BLOCKS, "blocks"),
+        (permute.PURPOSE_WINDOW, "records of one window"),
+        (permute.PURPOSE_MIX, "mix"),
+    ):
+        assert word in purposes.pop(purpose)
+    assert not purposes
     data = b"hsq map 1" + struct.pack("<QQQQ", 7, 2, 3, 96)
     fields = take_apart("map input", data, {})
     assert fields == {"label": data[:9], "seed": 7, "number": 2, "epoch": 3, "first_record": 96}
@@ -654,14 +678,14 @@ def test_older_layouts_are_as_the_spec_says(layout, tmp_path):
 MASK = (1 << 64) - 1
 
 
-def plain_key(seed, epoch, n, purpose=0):
+def plain_key(seed, epoch, n, purpose=0, window=0):
     counter = 0
     while True:
         text = b"hsq permutation 1" + b"".join(
             value.to_bytes(size, "little")
             for value, size in ((seed, 8), (epoch, 8), (n, 8), (purpose, 4), (counter, 4))
         )
-        digest = hashlib.sha256(text).digest()
+        digest = hashlib.sha256(text + window.to_bytes(8, "little") * (purpose == 2)).digest()
         yield from (int.from_bytes(digest[i : i + 8], "little") for i in range(0, 32, 8))
         counter += 1
 
@@ -672,14 +696,18 @@ def plain_mix(z):
     return z ^ (z >> 31)
 
 
-def plain_permutation(n, seed, epoch):
+def plain_sort_key(start, i):
+    return plain_mix((start + (i + 1) * 0x9E3779B97F4A7C15) & MASK)
+
+
+def plain_permutation(n, seed, epoch, purpose=0, window=0):
     """A function from position to number."""
     if n <= 65536:
-        start = next(plain_key(seed, epoch, n))
-        return sorted(range(n), key=lambda i: (plain_mix((start + (i + 1) * 0x9E3779B97F4A7C15) & MASK), i)).__getitem__
+        start = next(plain_key(seed, epoch, n, purpose, window))
+        return sorted(range(n), key=lambda i: (plain_sort_key(start, i), i)).__getitem__
     bits = (n - 1).bit_length()
     shift, mask = (bits + 1) // 2, (1 << bits) - 1
-    words = [word & mask for word in islice(plain_key(seed, epoch, n), 16)]
+    words = [word & mask for word in islice(plain_key(seed, epoch, n, purpose, window), 16)]
 
     def at(position):
         x = position
@@ -693,6 +721,23 @@ def plain_permutation(n, seed, epoch):
     return at
 
 
+def plain_position(number, n, seed, epoch, purpose=0):
+    """The position at which a number comes."""
+    if n <= 65536:
+        at = plain_permutation(n, seed, epoch, purpose)
+        return next(position for position in range(n) if at(position) == number)
+    bits = (n - 1).bit_length()
+    shift, modulus = (bits + 1) // 2, 1 << bits
+    words = [word % modulus for word in islice(plain_key(seed, epoch, n, purpose), 16)]
+    x = number
+    while True:
+        for r in range(7, -1, -1):
+            x ^= x >> shift
+            x = (x - words[2 * r + 1]) * pow(words[2 * r] | 1, -1, modulus) % modulus
+        if x < n:
+            return x
+
+
 def by_package(n, seed, epoch, positions):
     return Permutation(n, seed, epoch).at(np.array(positions, np.int64)).tolist()
 
@@ -701,8 +746,10 @@ def test_key_vectors():
     for row in table("key vectors"):
         words = [int(word, 16) for word in row["words in hexadecimal"].split()]
         arguments = [int(row[key]) for key in ("seed", "epoch", "n", "purpose")]
-        assert list(islice(plain_key(*arguments), len(words))) == words
-        assert key_words(*arguments, len(words)) == words
+        window = 0 if row["window"] == "none" else int(row["window"])
+        assert (row["window"] == "none") == (int(row["purpose"]) != 2)
+        assert list(islice(plain_key(*arguments, window), len(words))) == words
+        assert key_words(*arguments, len(words), window) == words
 
 
 def test_permutation_vectors():
@@ -716,6 +763,8 @@ def test_permutation_vectors():
         assert [at(position) for position in positions] == expected
         assert by_package(n, seed, epoch, positions) == expected
         assert [Permutation(n, seed, epoch).one(position) for position in positions] == expected
+        assert [plain_position(number, n, seed, epoch) for number in expected] == list(positions)
+        assert [Permutation(n, seed, epoch).position_of(number) for number in expected] == list(positions)
     for _, positions, expected in vectors[: len(full)]:
         assert sorted(expected) == list(positions)
 
@@ -735,11 +784,12 @@ def test_permutation_where_words_change_their_width(n):
     assert by_package(n, 1, 2**64 - 1, positions) == [at(position) for position in positions]
 
 
-def numbered(tmp_path, n, batch_size):
-    """A file whose records are their own numbers."""
-    path = tmp_path / f"{n}-{batch_size}.hsq"
-    with hs.HyperSequenceWriter(path, batch_size=batch_size) as writer:
-        writer.extend(np.arange(n))
+def numbered(tmp_path, n, batch_size, batches_per_block=None, first=0):
+    """A file whose records are their own numbers, counted from ``first`` on."""
+    path = tmp_path / f"{n}-{batch_size}-{first}.hsq"
+    options = {} if batches_per_block is None else {"block_nbytes": 8 * batch_size * batches_per_block}
+    with hs.HyperSequenceWriter(path, batch_size=batch_size, **options) as writer:
+        writer.extend(np.arange(first, first + n))
     return hs.HyperSequenceFile(path)
 
 
@@ -768,6 +818,309 @@ def test_shuffle_vectors(tmp_path):
             shuffled = sequence.shuffled(seed, by=row["by"]).at_epoch(epoch)
             assert batches(shuffled) == parts(row["batches"])
             assert record_numbers(shuffled) == plain_shuffle(range(n), batch_size, row["by"], seed, epoch)
+
+
+def plain_windows(order, block_records, window_blocks, seed, epoch):
+    """The windows of a window shuffle, step by step as SPEC.md has them."""
+    blocks = [order[i : i + block_records] for i in range(0, len(order), block_records)]
+    at = plain_permutation(len(blocks), seed, epoch, 1)
+    placed = [blocks[at(j)] for j in range(len(blocks))]
+    windows = []
+    for w in range(-(-len(blocks) // window_blocks)):
+        listed = [number for block in placed[w * window_blocks : (w + 1) * window_blocks] for number in block]
+        at = plain_permutation(len(listed), seed, epoch, 2, w)
+        windows.append([listed[at(i)] for i in range(len(listed))])
+    return windows
+
+
+def flat(lists):
+    return [member for part in lists for member in part]
+
+
+def plain_window_at(n, block_records, window_blocks, seed, epoch, position):
+    """One position of a window shuffle of the natural order, without making the list."""
+    m = -(-n // block_records)
+    lacking = m * block_records - n
+    p = plain_position(m - 1, m, seed, epoch, 1)
+
+    def begin(w):
+        return min(w * window_blocks * block_records - (lacking if w > p // window_blocks else 0), n)
+
+    w = position // (window_blocks * block_records)
+    w += position >= begin(w + 1)
+    i = plain_permutation(begin(w + 1) - begin(w), seed, epoch, 2, w)(position - begin(w))
+    at = plain_permutation(m, seed, epoch, 1)
+    for place in range(w * window_blocks, m):
+        held = block_records - (lacking if place == p else 0)
+        if i < held:
+            return at(place) * block_records + i
+        i -= held
+    raise AssertionError
+
+
+def test_window_shuffle_vectors(tmp_path):
+    for row in table("window shuffles of the natural order"):
+        n, size, window, seed, epoch = (int(row[key]) for key in ("n", "block_size", "window_blocks", "seed", "epoch"))
+        windows = parts(row["windows"])
+        assert plain_windows(range(n), size, window, seed, epoch) == windows
+        order = Windowed(n, size, window, seed, epoch)
+        assert order.at(np.arange(n)).tolist() == flat(windows)
+        with numbered(tmp_path, n, size, 1) as sequence:
+            found = sequence.shuffled(seed, window=8 * size * window).at_epoch(epoch)
+            assert record_numbers(found) == flat(windows)
+    for row in table("window shuffles at positions"):
+        arguments = [int(row[key]) for key in ("n", "block_size", "window_blocks", "seed", "epoch")]
+        positions, expected = numbers(row["positions"]), numbers(row["numbers"])
+        assert [plain_window_at(*arguments, position) for position in positions] == expected
+        assert Windowed(*arguments).at(np.array(positions)).tolist() == expected
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 61, 64])
+def test_window_shuffles_of_both_implementations_agree(n):
+    for size in (1, 2, 3, 8, 64, 100):
+        for window in (1, 2, 3, 7, 50):
+            for seed, epoch in ((0, 0), (1, 7), (MASK, MASK)):
+                windows = plain_windows(range(n), size, window, seed, epoch)
+                order = Windowed(n, size, window, seed, epoch)
+                assert order.at(np.arange(n)).tolist() == flat(windows)
+                found = [plain_window_at(n, size, window, seed, epoch, position) for position in range(n)]
+                assert found == flat(windows)
+
+
+def plain_sizes(n, window, block_records, record_nbytes):
+    blocks = (n + block_records - 1) // block_records
+    whole = min(max(1, window // max(1, block_records * record_nbytes)), max(1, blocks))
+    together = (whole + 4095) // 4096
+    return block_records * together, whole // together
+
+
+def test_sizes_of_a_window_shuffle(tmp_path):
+    assert inspect.signature(hs.HyperSequence.shuffled).parameters["window"].default == 536870912
+    for row in table("sizes of a window shuffle"):
+        n, window, size, record = (int(row[key]) for key in ("n", "window", "block_records", "record_nbytes"))
+        expected = int(row["block_size"]), int(row["window_blocks"])
+        assert plain_sizes(n, window, size, record) == expected
+        order = Windowed.of_nbytes(n, size, record, window, seed=0)
+        assert (order.block, order.window) == expected
+    n, size, record = 100, 4, 16
+    path = tmp_path / "two fields.hsq"
+    with hs.HyperSequenceWriter(path, batch_size=2, block_nbytes=size * record) as writer:
+        writer.extend(np.arange(n), np.arange(n))
+    with hs.HyperSequenceFile(path) as sequence:
+        for window in (1, 64, 127, 128, 1000, 2**64 - 1):
+            expected = flat(plain_windows(range(n), *plain_sizes(n, window, size, record), 3, 0))
+            for fields in (sequence, sequence.fields("inputs")):  # what is read does not matter
+                assert record_numbers(fields.shuffled(3, window=window)) == expected
+        sizes = plain_sizes(n, 536870912, size, record)
+        assert record_numbers(sequence.shuffled(3)) == flat(plain_windows(range(n), *sizes, 3, 0))
+
+
+def test_records_without_bytes_have_windows_too(tmp_path):
+    with hs.HyperSequenceWriter(tmp_path / "no bytes.hsq", batch_size=2) as writer:
+        writer.extend(np.zeros((7, 0)))
+    with hs.HyperSequenceFile(tmp_path / "no bytes.hsq") as sequence:
+        block = sequence._source.block_records
+        found = sequence.shuffled(3, window=1)
+        assert found._order.at(np.arange(7)).tolist() == flat(plain_windows(range(7), block, 1, 3, 0))
+
+
+def test_blocks_of_several_files_and_of_chosen_records(tmp_path):
+    """Blocks count positions, and those of the first file hold for all."""
+    with numbered(tmp_path, 30, 2, 2) as one, numbered(tmp_path, 40, 5, 1) as two:
+        both = hs.concat([one, two])
+        order = [*range(30), *range(40)]
+        assert record_numbers(both.shuffled(3, window=96)) == flat(plain_windows(order, 4, 3, 3, 0))
+        other = hs.concat([two, one])
+        order = [*range(40), *range(30)]
+        assert record_numbers(other.shuffled(3, window=96)) == flat(plain_windows(order, 5, 2, 3, 0))
+        chosen = two.select(range(0, 40, 2)).shuffled(3, window=96, epoch=4)
+        assert record_numbers(chosen) == flat(plain_windows(range(0, 40, 2), 5, 2, 3, 4))
+
+
+def plain_shard(order, batch_size, world, rank, uneven, origin=0):
+    """The batches of a rank, each a list of (number, whether it counts)."""
+    n = len(order)
+    t = (n - origin) % (world * batch_size)
+    full = (n - origin) // (world * batch_size)
+    batches = []
+    for k in range(full + 1):
+        begin = origin + (k * world + rank) * batch_size
+        end = begin + batch_size
+        if k == full:
+            if t == 0 or uneven == "drop":
+                break
+            if uneven == "short":
+                begin, end = n - t + rank * t // world, n - t + (rank + 1) * t // world
+        batches.append([(order[p % n], p < n) for p in range(begin, end)])
+    return batches
+
+
+def package_shard(share):
+    """The same by the package, from ``at`` and from ``span``."""
+    positions = np.arange(share.n)
+    spans = [share.span(i, min(i + share.batch, share.n)) for i in range(0, share.n, share.batch)]
+    assert [int(p) for span in spans for p in span] == share.at(positions).tolist()
+    counts = share.counts(0, share.n).tolist()
+    found = list(zip(share.at(positions).tolist(), counts, strict=True))
+    return [found[i : i + share.batch] for i in range(0, share.n, share.batch)]
+
+
+def test_shard_vectors(tmp_path):
+    rows = table("shards of the natural order")
+    assert {row["uneven"] for row in rows} == {"pad", "drop", "short"}
+    for row in rows:
+        n, batch_size, world, rank, origin = (int(row[key]) for key in ("n", "batch_size", "world", "rank", "origin"))
+        expected = parts(row["batches"])
+        weights = parts(row["weights"]) if row["uneven"] == "pad" else [[1] * len(batch) for batch in expected]
+        assert row["uneven"] == "pad" or row["weights"] == "none"
+        pairs = [list(zip(*both, strict=True)) for both in zip(expected, weights, strict=True)]
+        assert plain_shard(range(n), batch_size, world, rank, row["uneven"], origin) == pairs
+        assert package_shard(Sharded(n, batch_size, rank, world, row["uneven"], origin)) == pairs
+        if origin == 0:
+            with numbered(tmp_path, n, batch_size) as sequence:
+                shard = sequence.shard(rank, world, row["uneven"])
+                assert batches(shard) == expected
+                assert [batch[2].tolist() for batch in shard if len(batch) == 3] == (
+                    weights if row["uneven"] == "pad" else []
+                )
+                assert all(batch[2].dtype == np.float32 for batch in shard if len(batch) == 3)
+
+
+@pytest.mark.parametrize("uneven", ["pad", "drop", "short"])
+def test_shards_of_both_implementations_agree(uneven):
+    for n, batch_size, world in ((1, 1, 1), (7, 2, 1), (7, 2, 3), (40, 4, 5), (41, 4, 5), (59, 4, 5), (3, 5, 2)):
+        for origin in {0, 1, n // 2, n}:
+            if uneven == "short" and 0 < (n - origin) % (world * batch_size) < world:
+                continue
+            found = [plain_shard(range(n), batch_size, world, rank, uneven, origin) for rank in range(world)]
+            assert len({len(batches) for batches in found}) == 1  # all ranks have the same number of batches
+            for rank in range(world):
+                assert package_shard(Sharded(n, batch_size, rank, world, uneven, origin)) == found[rank]
+
+
+def plain_weights(written, lengths=()):
+    """Weights in whole numbers, or None if they are refused; from strings, or from lengths."""
+    exact = [Fraction(weight) for weight in written] or [Fraction(length) for length in lengths]
+    if min(exact) <= 0:
+        return None
+    scale = math.lcm(*(weight.denominator for weight in exact))
+    whole = [int(weight * scale) for weight in exact]
+    whole = [weight // math.gcd(*whole) for weight in whole]
+    if sum(whole) > 4096 and lengths:
+        total = sum(lengths)
+        return plain_weights([str(max(1, round(1000 * length / total))) for length in lengths])
+    return whole if sum(whole) <= 4096 else None
+
+
+def plain_mixed(lists, weights, seed, n, epoch):
+    """An epoch of a mix; ``lists[k](e)`` is epoch ``e`` of order ``k``. Begins at the beginning, as slow as can be."""
+
+    def endless(k):
+        e = 0
+        while True:
+            yield from lists[k](e)
+            e += 1
+
+    period, found = sum(weights), []
+    start = next(plain_key(seed, 0, period, 3))
+    coming = [endless(k) for k in range(len(lists))]
+    for first in range(0, (epoch + 1) * n, period):
+        by_key = sorted(range(first, first + period), key=lambda q: (plain_sort_key(start, q), q))
+        owner = dict(zip(by_key, flat([[k] * weight for k, weight in enumerate(weights)]), strict=True))
+        found += [next(coming[owner[q]]) for q in range(first, first + period)]
+    return found[epoch * n : (epoch + 1) * n]
+
+
+def counted_through(lengths):
+    """Natural orders over sources of these lengths."""
+    ends = accumulate(lengths)
+    return [
+        lambda e, end=end, length=length: range(end - length, end) for end, length in zip(ends, lengths, strict=True)
+    ]
+
+
+def files_of(tmp_path, lengths):
+    """Files of these lengths, whose records are counted through."""
+    begins = accumulate(lengths, initial=0)
+    return [numbered(tmp_path, length, 2, first=begin) for length, begin in zip(lengths, begins, strict=False)]
+
+
+def test_mix_vectors(tmp_path):
+    for row in table("mixes of natural orders"):
+        lengths, weights, expected = (numbers(row[key]) for key in ("lengths", "weights", "numbers"))
+        seed, n, epoch = (int(row[key]) for key in ("seed", "n", "epoch"))
+        assert plain_mixed(counted_through(lengths), weights, seed, n, epoch) == expected
+        mixed = Mixed(parts_of([Natural(length) for length in lengths], lengths), tuple(weights), n, seed)
+        assert mixed.at_epoch(epoch).at(np.arange(n)).tolist() == expected
+        sequences = files_of(tmp_path, lengths)
+        assert record_numbers(hs.mix(sequences, weights, seed, n_records=n).at_epoch(epoch)) == expected
+        for sequence in sequences:
+            sequence.close()
+
+
+def test_weights():
+    for row in table("weights"):
+        written = row["written"].split()
+        expected = None if row["weights"] == "refused" else numbers(row["weights"])
+        assert plain_weights(written) == expected
+        for given in (written, [float(weight) for weight in written]):
+            found = whole_weights(given)
+            assert (found if found is None else list(found)) == expected
+
+
+def test_weights_from_lengths(tmp_path):
+    for row in table("weights from lengths"):
+        lengths, expected = numbers(row["lengths"]), numbers(row["weights"])
+        assert plain_weights([], lengths) == expected
+        sequences = files_of(tmp_path, lengths)
+        mixed = hs.mix(sequences, seed=0)
+        assert (list(mixed._order.weights), mixed.n_records) == (expected, sum(lengths))
+        for sequence in sequences:
+            sequence.close()
+
+
+@pytest.mark.parametrize("weights", [(1,), (1, 1), (3, 1), (1, 2, 4), (100, 1)])
+def test_mixes_of_both_implementations_agree(weights):
+    lengths = (5, 12, 3)[: len(weights)]
+    begins = list(accumulate(lengths, initial=0))
+    orders = [Shuffled(length, 6) for length in lengths]
+    mixed = Mixed(parts_of(orders, lengths), weights, 31, 8)
+
+    def shuffled(k, epoch):
+        at = plain_permutation(lengths[k], 6, epoch)
+        return [begins[k] + at(i) for i in range(lengths[k])]
+
+    lists = [lambda epoch, k=k: shuffled(k, epoch) for k in range(len(weights))]
+    for epoch in (0, 1, 9):
+        expected = plain_mixed(lists, weights, 8, 31, epoch)
+        assert mixed.at_epoch(epoch).at(np.arange(31)).tolist() == expected
+
+
+def test_epochs_of_what_was_joined(tmp_path):
+    """A concatenation hands its epoch on, a mix does not; what was held stays held, and other epochs are forgotten."""
+    with numbered(tmp_path, 20, 4) as one, numbered(tmp_path, 12, 4) as two:
+        moving, held = one.shuffled(5, "record", epoch=3), two.shuffled(6, "record", epoch=2)[:]
+        firm = plain_shuffle(range(12), 4, "record", 6, 2)
+        both = hs.concat([moving, held])
+        mixed = hs.mix([moving, held], [2, 1], seed=7, n_records=50)
+        lists = [lambda e: plain_shuffle(range(20), 4, "record", 5, e), lambda e: firm]
+        for epoch in (0, 1, 3):
+            assert record_numbers(both.at_epoch(epoch)) == [*lists[0](epoch), *firm]
+            assert record_numbers(mixed.at_epoch(epoch)) == plain_mixed(lists, [2, 1], 7, 50, epoch)
+            above = mixed.shuffled(9, "record").at_epoch(epoch)
+            below = plain_mixed(lists, [2, 1], 7, 50, epoch)
+            assert record_numbers(above) == plain_shuffle(below, 4, "record", 9, epoch)
+        assert record_numbers(both) == [*lists[0](0), *firm]
+        assert record_numbers(mixed[:].at_epoch(5)) == plain_mixed(lists, [2, 1], 7, 50, 0)  # held like any other
+
+
+def test_an_epoch_of_a_mix_that_does_not_fit_63_bits_is_refused(tmp_path):
+    with numbered(tmp_path, 10, 5) as sequence:
+        mixed = hs.mix([sequence], seed=1)
+        last = 2**63 // 10 - 1
+        assert sorted(record_numbers(mixed.at_epoch(last))) == list(range(10))
+        with pytest.raises(hs.ArgumentError, match="lower epoch"):
+            mixed.at_epoch(last + 1)
 
 
 def plain_split(total, shares):

@@ -101,6 +101,9 @@ class Mixed:
         seed: 0 to 2**64-1.
         epoch: Of the mix.
 
+    Raises:
+        ArgumentError: The epoch reaches position 2**63 of the endless list.
+
     The mix is one endless list, and epoch ``e`` is ``n`` of it from ``e * n`` on. Each part goes on where it stopped,
     over and over, with an epoch of its own that advances when the part has been through.
     """
@@ -110,6 +113,13 @@ class Mixed:
     n: int
     seed: int
     epoch: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.epoch + 1) * self.n >= 1 << 63:
+            raise ArgumentError(
+                f"epoch {self.epoch} of a mix of {self.n} records reaches position 2**63; "
+                "take a lower epoch or a shorter mix"
+            )
 
     def at(self, positions: Positions) -> Positions:
         """Part by part, and epoch by epoch of each part."""
@@ -131,15 +141,7 @@ class Mixed:
         return as_span(self.at(np.arange(start, stop)))
 
     def at_epoch(self, epoch: int) -> Order:
-        """Further on in the endless list.
-
-        Raises:
-            ArgumentError: The epoch ends behind position 2**63 of it.
-        """
-        if (epoch + 1) * self.n >= 1 << 63:
-            raise ArgumentError(
-                f"epoch {epoch} of a mix of {self.n} records: positions have 63 bits; take a lower epoch"
-            )
+        """Further on in the endless list."""
         return Mixed(self.parts, self.weights, self.n, self.seed, epoch)
 
     def stretch(self, start: int, stop: int) -> Stretch:

@@ -12,6 +12,9 @@ from .permute import PURPOSE_ALL, PURPOSE_BLOCKS, PURPOSE_WINDOW, Permutation
 
 #: Places of blocks that are worked out together, for windows of few blocks.
 _COMMON_BLOCKS = 1 << 12
+#: More blocks a window would cost memory, and many small reads; files of hypersequence 0.10 have blocks of a batch. So
+#: neighbours are taken together.
+MAX_WINDOW_BLOCKS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,16 @@ class Windowed:
     def __post_init__(self) -> None:
         # One order has one name, and sizes of windows stay within 64 bits.
         object.__setattr__(self, "window", min(self.window, max(1, -(-self.n // self.block))))
+
+    @classmethod
+    def of_nbytes(
+        cls, n: int, block_records: int, record_nbytes: int, window_nbytes: int, seed: int, epoch: int = 0
+    ) -> Windowed:
+        """A shuffle whose windows hold about so many bytes, at least one block."""
+        n_blocks = max(1, -(-n // block_records))
+        whole = min(max(1, window_nbytes // max(1, block_records * record_nbytes)), n_blocks)
+        together = -(-whole // MAX_WINDOW_BLOCKS)
+        return cls(n, block_records * together, whole // together, seed, epoch)
 
     def at(self, positions: Positions) -> Positions:
         """Window by window."""

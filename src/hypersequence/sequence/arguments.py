@@ -7,9 +7,12 @@ import secrets
 from typing import Any, Literal
 
 from ..errors import ArgumentError
-from ..order import Sharded
+from ..order import Sharded, Uneven
 
 Unit = Literal["batch", "record"]
+#: More processes than anybody has, and few enough for positions to stay below 2**63.
+MAX_WORLD = 1 << 24
+
 ShuffleUnit = Literal["window", "record", "batch"]
 
 
@@ -31,7 +34,7 @@ def one_of(value: Any, what: str, *allowed: Any) -> Any:
     return value
 
 
-def share_of(total: int, batch_size: int, rank: int, world: int, uneven: Any, origin: int = 0) -> Sharded:
+def share_of(total: int, batch_size: int, rank: int, world: int, uneven: Uneven, origin: int = 0) -> Sharded:
     """A rank's share of ``total`` records from ``origin`` on.
 
     Raises:
@@ -39,9 +42,9 @@ def share_of(total: int, batch_size: int, rank: int, world: int, uneven: Any, or
     """
     world = whole_number(world, "world", 1)
     rank = whole_number(rank, "rank", 0)
-    if rank >= world:
-        raise ArgumentError(f"rank {rank} of {world}: ranks go from 0 to {world - 1}")
-    share = Sharded(total, batch_size, rank, world, one_of(uneven, "uneven", "pad", "drop", "short"), origin)
+    if rank >= world or world > MAX_WORLD:
+        raise ArgumentError(f"rank {rank} of {world}: ranks go from 0 to {min(world, MAX_WORLD) - 1}")
+    share = Sharded(total, batch_size, rank, world, uneven, origin)
     if share.uneven == "short" and 0 < share.n_tail < world:
         raise ArgumentError(
             f"uneven='short': the last global batch has {share.n_tail} records for {world} ranks, and some would have "

@@ -270,20 +270,18 @@ class HyperSequence:
         """
         epoch = self._epoch if epoch is None else whole_number(epoch, "epoch", 0)
         unit = one_of(by, "by", "window", "record", "batch")
-        n_blocks = self._window_blocks(whole_number(window, "window", 1))
-        order = self._shuffle_order(self._unshared("shuffled").at_epoch(epoch), seed_of(seed), unit, epoch, n_blocks)
+        window = whole_number(window, "window", 1)
+        order = self._shuffle_order(self._unshared("shuffled").at_epoch(epoch), seed_of(seed), unit, epoch, window)
         return self._with(whole=order, epoch=epoch)
 
-    def _window_blocks(self, nbytes: int) -> int:
-        block_nbytes = self._source.block_records * self._source.schema.record_nbytes
-        return max(1, nbytes // max(1, block_nbytes))
-
-    def _shuffle_order(self, order: Order, seed: int, by: ShuffleUnit, epoch: int, n_blocks: int) -> Order:
+    def _shuffle_order(self, order: Order, seed: int, by: ShuffleUnit, epoch: int, window: int) -> Order:
         n = order.n
         if by == "record":
             return compose(Shuffled(n, seed, epoch), order)
         if by == "window":
-            return compose(Windowed(n, self._source.block_records, n_blocks, seed, epoch), order)
+            source = self._source
+            sizes = source.block_records, source.schema.record_nbytes, window
+            return compose(Windowed.of_nbytes(n, *sizes, seed, epoch), order)
         n_chunks = -(-n // self._batch_size)
         chunks = Shuffled(n_chunks, seed, epoch, last_stays=n % self._batch_size != 0)
         return compose(InChunks(chunks, self._batch_size, n), order)
@@ -333,15 +331,16 @@ class HyperSequence:
         >>> [y.tolist() for x, y, weight in example.rebatch(8).shard(rank=1, world=4)][-1]
         [4, 5, 6, 7, 8, 9, 10, 11]
         """
-        share = share_of(
-            self._unshared("shard").n, self._batch_size, rank, world, "drop" if self._drop_last else uneven
-        )
+        asked = one_of(uneven, "uneven", "pad", "drop", "short")
+        kind = "drop" if self._drop_last else asked
+        share = share_of(self._unshared("shard").n, self._batch_size, rank, world, kind)
         return self._with(share=share, drop_last=False)
 
     def _unshared(self, what: str) -> Order:
         """The order of all records, for operations that a shard refuses."""
         if self._share is not None:
-            raise ArgumentError(f"{what}() on a shard: shard() comes last; put {what}() before it in the chain")
+            what = what if "(" in what else f"{what}()"
+            raise ArgumentError(f"{what} on a shard: shard() comes last; put {what} before it in the chain")
         return self._whole
 
     def select(self, positions: Any) -> HyperSequence:
@@ -424,7 +423,7 @@ class HyperSequence:
 
     def _visible(self) -> Order:
         """The order of the records that the batches hold, its shuffles held at this epoch."""
-        order = self._unshared("choosing records or batches")
+        order = self._unshared("split(), select(), take(), skip() or a slice")
         if self._n_records < order.n:
             order = compose(Sliced(self._n_records, 0), order)
         return order if isinstance(order, Natural | Fixed) else Fixed(order)

@@ -166,4 +166,5 @@ def _masked(weights: Any, counts: Array) -> Any:
         return {name: _masked(value, counts) for name, value in cast("dict[str, Any]", weights).items()}
     if isinstance(weights, tuple):
         return tuple(_masked(value, counts) for value in cast("Sequence[Any]", weights))
-    return weights * counts.astype(weights.dtype).reshape(-1, *[1] * (weights.ndim - 1))
+    # Not a product: padding may be NaN.
+    return np.where(counts.reshape(-1, *[1] * (weights.ndim - 1)), weights, np.zeros((), weights.dtype))
