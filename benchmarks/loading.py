@@ -82,7 +82,7 @@ def overhead(name: str, path: Path) -> None:
         for _ in seq:
             pass
         cells = []
-        for loader in loaders(seq, buffers="view").values():
+        for loader in loaders(seq, buffers="view", epochs=10).values():
             times = []
             for _ in range(9):
                 loader.set_epoch(0)

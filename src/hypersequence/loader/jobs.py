@@ -25,15 +25,19 @@ class Inline:
         memory: Gives what gives a batch its memory; ``None`` for views where that is possible.
     """
 
-    done = False
+    done = True
     gather_s = map_s = 0.0
 
     def __init__(self, leg: Leg, first: int, last: int, memory: Callable[[], Allocate] | None) -> None:
         self.leg, self.first, self.last = leg, first, last
         self._memory = memory
 
-    def finish(self) -> None:
+    def help(self) -> bool:
         """Nothing is made before it is asked for."""
+        return False
+
+    def wait(self) -> None:
+        """Nothing is under way."""
 
     def cancel(self) -> None:
         """Nothing is under way."""
@@ -112,12 +116,17 @@ class Job:
         """Have threads run the other parts."""
         self._futures = {n: pool.submit(self._run, n) for n in range(len(self._cuts)) if n not in self._run_here}
 
-    def finish(self) -> None:
-        """Wait until the job is done, running what no thread has begun yet."""
+    def help(self) -> bool:
+        """Run a part that no thread has begun, if there is one."""
         for number in range(len(self._cuts)):
             if number not in self._run_here and (not self._futures or self._futures[number].cancel()):
                 self._run_here.add(number)
                 self._run(number)
+                return True
+        return False
+
+    def wait(self) -> None:
+        """Wait until threads have finished what they began."""
         for number, future in self._futures.items():
             if number not in self._run_here:
                 future.result()

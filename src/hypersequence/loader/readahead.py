@@ -20,6 +20,7 @@ from .stats import LoaderStats
 #: Stretches that are short are begun this far ahead, so that the disk never stands still.
 _AHEAD_NBYTES = 32 << 20
 _MAX_STRETCHES = 8
+_MAX_GROWTH = 32
 #: Steps that the thread makes in one go. It is asked again whenever a job is taken, and a script that ends waits for
 #: no more than these.
 _STEPS_A_TASK = 8
@@ -35,7 +36,8 @@ class Stretch:
         self.epoch, self.start, self.end, self.runs = epoch, start, end, runs
         self.nbytes = int((runs[:, 1] - runs[:, 0]).sum()) * source.schema.record_nbytes
         self.n_done = 0
-        self.finished = self.nbytes > _reasonable_nbytes() or source.resident(runs, chosen)
+        #: Whether it needed no reading.
+        self.was_there = self.finished = self.nbytes > _reasonable_nbytes() or source.resident(runs, chosen)
         self._begun = self.finished
         self._steps: Iterator[int] = iter(()) if self.finished else source.load(runs, chosen)
 
@@ -87,15 +89,20 @@ class ReadAhead:
         self.stopped = False
 
     def _stretches(self, legs: Iterable[Leg]) -> Iterator[Stretch]:
+        # The first batch waits for itself alone, the next for twice as much, and so on up to a step of reading; and
+        # further where everything is in memory already, since to find that out has its price.
+        size, limit = 1, self._size
         for leg in legs:
             whole, position = leg.delivery.whole, leg.origin
-            size = leg.step  # the first batch waits for itself alone, the next for twice as much, and so on
             while position < leg.total:
-                stop = position + size if size < self._size else position - position % self._size + self._size
-                size *= 2
-                end, runs = whole.stretch(position, min(stop, leg.total))
-                yield Stretch(self._source, self._chosen, leg.epoch, position, end, runs)
-                position = end
+                size = max(size, leg.step)
+                stop = position + size if size < self._size else position - position % self._size + size
+                found = whole.stretch(position, min(stop, leg.total))
+                stretch = Stretch(self._source, self._chosen, leg.epoch, position, *found)
+                yield stretch
+                position = stretch.end
+                limit = min(2 * limit, _MAX_GROWTH * self._size) if stretch.was_there else self._size
+                size = min(2 * size, limit)
 
     def is_ready(self, epoch: int, position: int) -> bool:
         """Whether everything before a position is there, without waiting."""

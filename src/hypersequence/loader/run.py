@@ -16,7 +16,6 @@ from ..schema import Array, Batch
 from ..sequence import HyperSequence
 from ..sequence.delivery import Allocate
 from ..source.buffers import lease
-from ..source.readahead import STEP_NBYTES
 from .buffers import Ring
 from .jobs import PART_NBYTES, Inline, Job
 from .legs import Chunk, Leg, legs
@@ -72,7 +71,7 @@ class Run:
         self._evict = settings.evict
         record_nbytes = sum(column.field.nbytes for column in sequence.columns)
         stats.record_nbytes = record_nbytes
-        self._batch_nbytes = batch_nbytes = max(1, record_nbytes * sequence.batch_size())
+        batch_nbytes = max(1, record_nbytes * sequence.batch_size())
         prefetch = settings.prefetch or min(4096, max(2, _IN_FLIGHT_NBYTES // batch_nbytes))
         self._job_batches = max(1, min(PART_NBYTES // batch_nbytes, prefetch // 4))
         self._n_jobs = max(1, min(_MAX_JOBS, prefetch // self._job_batches))
@@ -99,7 +98,7 @@ class Run:
         for leg in coming:
             for first, last, chunk in leg.chunks():
                 inline = self._pool is None or (self._views and leg.delivery.plain and leg.is_contiguous(first))
-                size = max(1, STEP_NBYTES // self._batch_nbytes) if inline else self._job_batches
+                size = last - first if inline else self._job_batches  # inline, as far as reading ahead has come
                 for start in range(first, last, size):
                     yield _Planned(leg, chunk, start, min(start + size, last), inline)
 
@@ -137,7 +136,10 @@ class Run:
             raise StopIteration
         job = self._jobs[0]
         self._note_queue()
-        job.finish()
+        while not job.done:
+            # Rather than wait, make what no thread has begun: of this job, or of one behind it.
+            if not any(other.help() for other in self._jobs):
+                job.wait()
         self._jobs.popleft()
         self._stats.gather_s += job.gather_s
         self._stats.map_s += job.map_s
@@ -154,7 +156,7 @@ class Run:
     def _top_up(self) -> None:
         """Have as many jobs in flight as there may be, and the disk at work."""
         while self._next is not None and len(self._jobs) < (self._n_jobs if self._pool else 1):
-            planned = self._up_to_eviction(self._next)
+            planned = self._within_stretch(self._next)
             epoch, end = planned.leg.epoch, planned.end
             job = None
             if not (self._ahead.is_current(epoch, end) and self._ahead.is_ready(epoch, end)):
@@ -171,11 +173,13 @@ class Run:
         if self._next is not None:
             self._ahead.push(self._next.leg.epoch, self._next.end)
 
-    def _up_to_eviction(self, planned: _Planned) -> _Planned:
-        """As many of the batches as need nothing behind the stretch in use, if that is to be evicted; at least one."""
-        if not self._evict or not self._ahead.is_current(planned.leg.epoch, planned.leg.position(planned.first)):
+    def _within_stretch(self, planned: _Planned) -> _Planned:
+        """As many of the batches as need nothing behind the stretch in use, where that matters; at least one."""
+        if not (self._evict or planned.inline):
             return planned
-        last = planned.leg.n_batches_before(self._ahead.current_end())
+        leg = planned.leg
+        in_use = self._ahead.is_current(leg.epoch, leg.position(planned.first) + 1)
+        last = leg.n_batches_before(self._ahead.current_end()) if in_use else planned.first + 1
         return replace(planned, last=min(planned.last, max(last, planned.first + 1)))
 
     def _begun_before_eviction(self, planned: _Planned) -> Job | None:
@@ -209,7 +213,8 @@ class Run:
     def _may_move_on(self, epoch: int, end: int) -> bool:
         """Whether what comes is there; and where stretches are evicted, whether nobody needs the one before it."""
         ready = self._ahead.is_ready(epoch, end)
-        return ready and not (self._evict and not all(job.done for job in self._jobs))
+        in_use = (isinstance(job, Inline) or not job.done for job in self._jobs)
+        return ready and not (self._evict and any(in_use))
 
     def close(self) -> None:
         """Stop the threads; each finishes the piece that it is at."""

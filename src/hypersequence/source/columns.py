@@ -98,7 +98,7 @@ class StoredColumn:
             return out
         out = self.lease(n_rows) if out is None else out
         raw = out if self._native else lease(out.shape, self._stored_dtype)
-        self._handle.read_into(_bytes_of(raw), self._start + block * self._stride + row * self.nbytes)
+        self._handle.read_into(bytes_of(raw), self._start + block * self._stride + row * self.nbytes)
         return self._finish(raw, out)
 
     def lease(self, n_rows: int) -> Array:
@@ -122,7 +122,7 @@ class StoredColumn:
             return out
         raw = out if self._native else lease(out.shape, self._stored_dtype)
         if not self._mapped:
-            self._read_scattered(_bytes_of(raw), plan.blocks[part], plan.rows[part])
+            self._read_scattered(bytes_of(raw), plan.blocks[part], plan.rows[part])
         elif self._bytes_in_row is not None:
             target = np.ndarray((n_rows,), self._void, raw)
             self._bytes_in_row.take(plan.at_gap(self.gap)[part], 0, target, "clip")
@@ -157,6 +157,7 @@ class StoredColumn:
         return out
 
 
-def _bytes_of(array: Any) -> memoryview:
+def bytes_of(array: Any) -> memoryview:
+    """The memory of a C-contiguous array."""
     flat: Any = np.ndarray((array.nbytes,), np.uint8, array)
     return memoryview(flat)

@@ -24,8 +24,8 @@ Numbers: TypeAlias = "range | Array"
 
 _V3_MAGIC = b"\x89HSQ"
 _SMALL_BLOCK_NBYTES = 1 << 20
-_MAX_SAMPLES = 128
-_SAMPLE_NBYTES = 1 << 20
+_MAX_SAMPLES, _MAX_SAMPLES_A_RUN = 128, 16
+_SAMPLE_NBYTES = 4 << 20
 
 
 class Source(Protocol):
@@ -229,14 +229,13 @@ class FileSource:
         return load(self, self._handle, runs, chosen)
 
     def resident(self, runs: Array, chosen: Sequence[int]) -> bool:
-        """Whether runs of records are in the page cache, by samples: some a run, or some of the runs."""
-        step = -(-len(runs) // _MAX_SAMPLES)
-        for start, stop in runs[:: max(1, step)].tolist():
-            n_samples = min(_MAX_SAMPLES // len(runs), (stop - start) * self.schema.record_nbytes // _SAMPLE_NBYTES)
-            for sample in range(max(1, n_samples)):
-                at = start + (stop - start - 1) * sample // max(1, n_samples)
-                for offset, nbytes in self.extents(at, at + 1, chosen)[-1:]:  # the largest columns come last
-                    if not self._handle.is_cached(offset + nbytes // 2):
+        """Whether runs of records are in the page cache, by samples: some a run, of many runs not all."""
+        for start, stop in runs[:: max(1, len(runs) // _MAX_SAMPLES)].tolist():
+            extents = self.extents(start, stop, chosen)
+            for offset, nbytes in extents[:: max(1, len(extents) // _MAX_SAMPLES_A_RUN)]:
+                n_samples = max(1, min(_MAX_SAMPLES_A_RUN, nbytes // _SAMPLE_NBYTES))
+                for sample in range(n_samples):
+                    if not self._handle.is_cached(offset + nbytes * sample // n_samples):
                         return False
         return True
 
