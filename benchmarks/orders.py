@@ -17,7 +17,7 @@ BLOCKS = {"1 KiB": (1028, 8128), "16 KiB": (16388, 480), "600 KiB": (602116, 32)
 
 
 def nanoseconds(order: Order) -> float:
-    """A record, in chunks that follow each other at five places: median of the places, each with all it has to set up."""
+    """A record, in chunks in a row at five places: median of the places, each with all it has to set up."""
     n_chunks = max(1, order.n // CHUNK)
     costs = []
     for place in range(5):

@@ -35,11 +35,13 @@ class Steps(keras.callbacks.Callback):
     """Times an epoch without its first batch."""
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        """Begin behind the first batch."""
         if batch == 0:
             self.begun = time.perf_counter()
         self.n = batch
 
     def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+        """Work out what a step took."""
         self.step = (time.perf_counter() - self.begun) / self.n
 
 

@@ -94,13 +94,15 @@ class Run:
         self._begun_at = 0.0
 
     def _plan(self, coming: Iterator[Leg]) -> Iterator[_Planned]:
-        """The batches of a pass, as many at a time as are made together."""
+        """The batches of a pass, as many at a time as are made together; few at first, so that the first comes soon."""
+        n_together = 1
         for leg in coming:
             for first, last, chunk in leg.chunks():
                 inline = self._pool is None or (self._views and leg.delivery.plain and leg.is_contiguous(first))
-                size = last - first if inline else self._job_batches  # inline, as far as reading ahead has come
-                for start in range(first, last, size):
-                    yield _Planned(leg, chunk, start, min(start + size, last), inline)
+                while first < last:
+                    end = last if inline else min(first + n_together, last)  # inline, as far as reading ahead has come
+                    yield _Planned(leg, chunk, first, end, inline)
+                    first, n_together = end, min(2 * n_together, self._job_batches)
 
     def next(self) -> Batch:
         """The next batch.
