@@ -1,4 +1,4 @@
-"""Scattered records of several files in one gather, which costs the same for two files and for two hundred."""
+"""Scattered records of several files in one gather, whose cost hardly depends on how many they are."""
 
 # Files that are read together are read from inside.
 # pyright: reportPrivateUsage=false
@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ..layout import JOIN_LIMIT_NBYTES
 from ..schema import Array
-from .buffers import lease
+from .buffers import lease_of
+from .columns import bytes_of
 from .reader import FileSource
 
 #: Records are copied in one go where all of their addresses are multiples of so much.
@@ -20,7 +21,7 @@ _MIN_UNIT_NBYTES = 64
 #: What passes through memory of NumPy's own on the way: little enough to stay in the processor's cache.
 _PIECE_NBYTES = 64 << 10
 #: Where that costs more than a call for each record.
-_MAX_PIECEWISE_NBYTES = 8 << 10
+_MAX_PIECEWISE_NBYTES = 16 << 10
 
 
 class AcrossPlan:
@@ -61,7 +62,9 @@ class AcrossPlan:
 class AcrossColumn:
     """A column of several files.
 
-    Small records of mapped files are gathered as if the memory from the lowest mapping to the highest were one array.
+    Small records of mapped files are gathered as if the memory from the lowest mapping to the highest were one array,
+    since a call for each file takes longer than copying its few records. Addresses come from numbers that ``plan`` has
+    checked and geometry that was validated on opening, and whoever gathers holds the mappings.
     """
 
     def __init__(self, number: int, files: Sequence[FileSource]) -> None:
@@ -69,12 +72,13 @@ class AcrossColumn:
         self.number = number
         self.dtype, self.shape, self.nbytes = field.dtype, field.shape, field.nbytes
         self._files = files
-        #: Where records begin: in the file, or if there is a ``unit``, in memory from ``_low`` on.
+        #: Where records begin: in the file; or if there is a ``unit``, in memory, counted from the lowest of them.
         self.starts = np.array([f.stored.first_block + f.stored.column_offsets[number] for f in files], np.int64)
         #: What divides all places in memory; 0 where records are copied one by one.
         self.unit = 0
-        self._low = self._high = 0
-        self._swapped = np.array([f.stored.stored_dtypes[number] != self.dtype for f in files], np.bool_)
+        self._interface: dict[str, Any] = {}
+        swapped = [f.stored.stored_dtypes[number] != self.dtype for f in files]
+        self._swapped = np.array(swapped) if any(swapped) else None
         mappings = {i: file._handle.mapping for i, file in enumerate(files) if file.n_records}
         addresses = {i: _address(mapping) for i, mapping in mappings.items() if mapping is not None}
         if addresses and len(addresses) == len(mappings) and 0 < self.nbytes <= JOIN_LIMIT_NBYTES:
@@ -89,9 +93,17 @@ class AcrossColumn:
             if self.nbytes > _MAX_PIECEWISE_NBYTES:
                 return
             unit = 1
-        self.unit, self._low = unit, low
-        self._high = max(address + self._files[i]._handle.nbytes for i, address in addresses.items())
+        self.unit = unit
         self.starts = np.array([starts.get(i, low) - low for i in range(len(self._files))], np.int64)
+        high = max(address + self._files[i]._handle.nbytes for i, address in addresses.items())
+        item_nbytes = self.nbytes if unit == 1 else unit
+        self._interface = {
+            "version": 3,
+            "typestr": f"|V{item_nbytes}",
+            "shape": ((high - low - item_nbytes) // unit + 1,),
+            "strides": (unit,),
+            "data": (low, True),
+        }
 
     def gather(self, plan: AcrossPlan, part: slice, held: Mapping[int, memoryview | None], out: Array | None) -> Array:
         """The records of a part of a plan, into ``out`` or memory of their own.
@@ -104,66 +116,57 @@ class AcrossColumn:
         """
         n_rows = part.stop - part.start
         if out is None:
-            out = lease((n_rows, *self.shape), self.dtype)
+            out = lease_of(n_rows * self.nbytes, (n_rows, *self.shape), self.dtype)
         if not n_rows or not self.nbytes:
             return out
         places = plan.places(self)[part]
-        if not self.unit:
-            self._copy_each(places, plan.owners[part], held, np.ndarray((out.nbytes,), np.uint8, out))
-        elif self.unit == 1 < self.nbytes:
-            self._take_pieces(places, held, np.ndarray((n_rows,), (np.void, self.nbytes), out))
+        if self.unit:
+            self._take(places, held, out)
         else:
-            self._take_units(places, held, out)
-        swapped = np.flatnonzero(self._swapped[plan.owners[part]])
-        if len(swapped):  # in this machine's byte order
+            self._copy_each(places, plan.owners[part], held, np.ndarray((out.nbytes,), np.uint8, out))
+        if self._swapped is not None:
+            swapped = self._swapped[plan.owners[part]]
             out[swapped] = out[swapped].view(self.dtype.newbyteorder())
         return out
 
-    def _take_units(self, places: Array, held: Mapping[int, Any], out: Array) -> None:
-        """Straight into place, each record as so many units."""
-        n_units = self.nbytes // self.unit
-        if n_units > 1:
-            places = (places[:, None] + np.arange(n_units)).reshape(-1)
-        memory = self._memory(self.unit, held)
-        memory.take(places, 0, np.ndarray(places.shape, memory.dtype, out), "clip")
-
-    def _take_pieces(self, places: Array, held: Mapping[int, Any], out: Array) -> None:
-        """Records at odd addresses: NumPy's take() wants items side by side, and its indexing has no ``out``."""
-        memory = self._memory(self.nbytes, held)
-        step = _PIECE_NBYTES // self.nbytes
-        for start in range(0, len(out), step):
+    def _take(self, places: Array, held: Mapping[int, Any], out: Array) -> None:
+        memory = np.asarray(_Memory(self._interface, held))
+        n_items = self.nbytes // memory.itemsize
+        if n_items > 1:
+            places = (places[:, None] + np.arange(n_items)).reshape(-1)
+        target = np.ndarray(places.shape, memory.dtype, out)
+        side_by_side = memory.flags.c_contiguous
+        if side_by_side and not np.may_share_memory(memory, target):
+            memory.take(places, 0, target, "clip")
+            return
+        # Of items that overlap each other, take() copies all there are before it begins; and it copies an ``out`` that
+        # lies between mappings, since it holds that for a part of them. Small pieces stay in the processor's cache.
+        step = max(1, _PIECE_NBYTES // memory.itemsize)
+        for start in range(0, len(places), step):
             piece = slice(start, start + step)
-            out[piece] = memory[places[piece]]
-
-    def _memory(self, item_nbytes: int, held: Mapping[int, Any]) -> Array:
-        """Items at every multiple of the unit, from the first mapping to the last and all that lies between."""
-        return np.asarray(_Memory(self._low, self._high, item_nbytes, self.unit, held))
+            target[piece] = memory.take(places[piece], 0, None, "clip") if side_by_side else memory[places[piece]]
 
     def _copy_each(self, offsets: Array, owners: Array, held: Mapping[int, memoryview | None], target: Array) -> None:
         """One by one; neighbours together."""
         apart = (np.diff(offsets) != self.nbytes) | (np.diff(owners) != 0)
-        starts = [0, *(np.flatnonzero(apart) + 1).tolist()]
-        for start, stop in zip(starts, [*starts[1:], len(offsets)], strict=True):
-            owner, offset = int(owners[start]), int(offsets[start])
-            mapping, room = held[owner], target[start * self.nbytes : stop * self.nbytes]
-            if mapping is None:
-                self._files[owner]._handle.read_into(memoryview(room), offset)
+        starts = np.concatenate(([0], np.flatnonzero(apart) + 1))
+        stops = [*(starts[1:] * self.nbytes).tolist(), len(target)]
+        mapped = {owner: np.frombuffer(mapping, np.uint8) for owner, mapping in held.items() if mapping is not None}
+        at = 0
+        for owner, offset, stop in zip(owners[starts].tolist(), offsets[starts].tolist(), stops, strict=True):
+            if owner in mapped:
+                target[at:stop] = mapped[owner][offset : offset + stop - at]
             else:
-                room[:] = np.ndarray(room.shape, np.uint8, mapping, offset)
+                self._files[int(owner)]._handle.read_into(bytes_of(target[at:stop]), offset)
+            at = stop
 
 
 class _Memory:
-    """What NumPy sees as an array of items over a stretch of memory; it keeps alive what is read of that."""
+    """What NumPy sees as an array over memory from one mapping to another; it keeps alive those that are read."""
 
-    def __init__(self, low: int, high: int, item_nbytes: int, stride: int, held: Mapping[int, Any]) -> None:
+    def __init__(self, interface: dict[str, Any], held: Mapping[int, Any]) -> None:
+        self.__array_interface__ = interface
         self._held = held
-        self.__array_interface__ = {
-            "version": 3,
-            "typestr": f"|V{item_nbytes}",
-            "shape": ((high - low - item_nbytes) // stride + 1,),
-            "strides": (stride,),
-            "data": (low, True),
-        }
 
 
 def _address(mapping: memoryview) -> int:
@@ -199,7 +202,7 @@ class AcrossChecks:
         owners, blocks, rows = plan.owners[part], plan.blocks[part], plan.rows[part]
         runs = self._firsts[owners] + blocks * self._runs_per_block[owners] + rows // self._run_records[owners]
         new = np.flatnonzero(~self._checked[runs])
-        for owner in np.unique(owners[new]).tolist():
+        for owner in cast("list[int]", np.unique(owners[new]).tolist()):
             mine = new[owners[new] == owner]
             self._checkers[owner].check_scattered((self._number,), blocks[mine], rows[mine])
             flags, first = self._flags[owner], int(self._firsts[owner])

@@ -49,6 +49,8 @@ class JoinedSource:
         self._block_records = np.array([file.block_records for file in self._files], np.int64)
         self._strides = np.array([file.stored.stride for file in self._files], np.int64)
         self._owner_table, self._shift = self._tabulate()
+        self._handles = [file._handle for file in self._files]
+        self._unchecked = self._files  # files that may have checksums that were never checked
         self._columns: dict[int, AcrossColumn] = {}
         self._checks: dict[int, AcrossChecks] = {}
 
@@ -101,20 +103,20 @@ class JoinedSource:
         self, plan: AcrossPlan, part: slice, chosen: Sequence[int], out: Sequence[Array | None] | None = None
     ) -> list[Array]:
         """The chosen columns of a part of a plan's records, in ``out`` or owned memory."""
-        owners = np.flatnonzero(np.bincount(plan.owners[part])).tolist()
+        owners = np.bincount(plan.owners[part]).nonzero()[0].tolist()
         if len(owners) == 1:
             file, numbers = self._files[owners[0]], plan.numbers[part]
             return file.gather(file.plan(numbers), slice(0, len(numbers)), chosen, out)
         held: dict[int, memoryview | None] = {}
-        unchecked = False
         for owner in owners:
-            file = self._files[owner]
-            held[owner] = file._handle.mapping  # taken before the question whether the file is still open
-            file._handle.ensure_whole()
-            unchecked = unchecked or bool(file._checker.unchecked)
-        for number in chosen if unchecked else ():
-            checks = self._checks.get(number) or self._checks.setdefault(number, AcrossChecks(number, self._files))
-            checks.check(plan, part)
+            handle = self._handles[owner]
+            held[owner] = handle.mapping  # taken before the question whether the file is still open
+            handle.ensure_whole()
+        if self._unchecked:
+            self._unchecked = [file for file in self._unchecked if file._checker.unchecked]
+            for number in chosen:
+                checks = self._checks.get(number) or self._checks.setdefault(number, AcrossChecks(number, self._files))
+                checks.check(plan, part)
         # Whoever puts a column there first: all threads must see the same addresses.
         columns = [
             self._columns.get(number) or self._columns.setdefault(number, AcrossColumn(number, self._files))
