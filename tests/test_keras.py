@@ -371,6 +371,9 @@ def test_an_interrupted_fit_goes_on_at_the_next_batch(tmp_path: Path, backend: s
         epochs = [starts(shuffled.at_epoch(e)) for e in range(6)]
         stream, n = sum(epochs, []), len(seq)
 
+        def batches_of(sequence, n_batches):
+            return [y for e in range(9) for x, y in sequence.at_epoch(e)][:n_batches]
+
         class Interrupt(keras.callbacks.Callback):
             # Before whoever saves: what is interrupted was not saved.
             def __init__(self, after):
@@ -430,7 +433,41 @@ def test_an_interrupted_fit_goes_on_at_the_next_batch(tmp_path: Path, backend: s
                 model.fit(ds, epochs=4, verbose=0, callbacks=[hs.keras.ResumeCallback(where, ds)], **options)
                 assert model.trained == [] and weights(model) == weights(undisturbed)
 
+        # several steps an execution, of which an epoch is no multiple: what counts is what was trained
+        class Crash(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                if epoch == 1:
+                    raise RuntimeError("on_epoch_end of a callback before the one that saves")
+
+        together = 1 if backend == "torch" else 4  # Keras has no more there
+
+        def plain():
+            model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
+            model.compile("sgd", "mse", steps_per_execution=together)
+            return model
+
+        for options, trained in (({}, n), ({"steps_per_epoch": 6}, -(-6 // together) * together)):
+            shutil.rmtree(where, ignore_errors=True)
+            model, ds = plain(), seq.as_keras(True, 5)
+            try:
+                resume = hs.keras.ResumeCallback(where, ds, every=1)
+                model.fit(ds, epochs=3, verbose=0, callbacks=[Crash(), resume], **options)
+            except RuntimeError:
+                pass
+            saved = json.loads((where / "state.json").read_text())["data"]
+            assert (saved["epoch"] * 18 + saved["position"]) == sum(len(b) for b in batches_of(shuffled, 2 * trained))
+            model, ds = plain(), seq.as_keras(True, 5)
+            resume = hs.keras.ResumeCallback(where, ds, every=1)
+            history = model.fit(ds, epochs=3, verbose=0, callbacks=[resume], **options)
+            assert history.epoch == [2]
+            assert int(keras.ops.convert_to_numpy(model.optimizer.iterations)) == 3 * trained
+            # a later fit of the same model is its own
+            assert model.fit(np.zeros((4, 3)), np.zeros(4), epochs=2, verbose=0).epoch == [0, 1]
+
         # a save of another order is refused
+        where = folder / "other"
+        done, ds = made(), seq.as_keras(True, 5)
+        done.fit(ds, epochs=1, verbose=0, callbacks=[hs.keras.ResumeCallback(where, ds)])
         ds = seq.as_keras(True, 6)
         try:
             made().fit(ds, epochs=5, verbose=0, callbacks=[hs.keras.ResumeCallback(where, ds)])

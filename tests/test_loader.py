@@ -140,9 +140,9 @@ def test_a_ring_is_used_again_after_two_batches(wide: Path, threads: int) -> Non
         seq = file.shuffled(1).rebatch(8)
         made: list[int] = []
 
-        def allocate(shape, dtype):
+        def allocate(nbytes):
             made.append(1)
-            return np.zeros(shape, dtype)
+            return np.zeros(nbytes, np.uint8)
 
         for buffers in ("reuse", allocate):
             addresses, before = set(), None
@@ -153,6 +153,14 @@ def test_a_ring_is_used_again_after_two_batches(wide: Path, threads: int) -> Non
                 addresses.add(x.ctypes.data)
             assert len(addresses) <= 5
         assert len(made) <= 5
+
+
+@pytest.mark.parametrize(
+    "give", [lambda n: np.zeros(n - 1, np.uint8), lambda n: bytearray(n), lambda n: np.zeros(n), lambda n: None]
+)
+def test_a_ring_of_the_wrong_memory_is_refused(wide: Path, give) -> None:
+    with hs.open(wide) as file, pytest.raises(hs.ArgumentError, match="uint8"):
+        next(iter(hs.Loader(file.shuffled(1), buffers=give)))
 
 
 def test_memory_in_flight_is_bounded(wide: Path) -> None:
@@ -372,6 +380,88 @@ def test_threads_stop_when_the_loop_is_left(wide: Path, how: str) -> None:
             del iterator
         gc.collect()
         settle(lambda: not hsq_threads(), 1)
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_ctrl_c_that_is_caught_loses_nothing(numbered: Path, threads: int) -> None:
+    """Whatever was under way is made again, behind the last batch that was handed over."""
+    raised: list[int] = []
+    with hs.open(numbered) as file:
+        seq = file.shuffled(1)
+
+        def interrupt(batch):
+            if batch[1][0] not in raised:
+                raised.append(int(batch[1][0]))
+                raise KeyboardInterrupt
+            return batch
+
+        iterator = iter(hs.Loader(seq.map(interrupt), threads=threads, prefetch=4))
+        seen, interrupts = [], 0
+        while True:
+            try:
+                seen += next(iterator)[1].tolist()
+            except KeyboardInterrupt:
+                interrupts += 1
+            except StopIteration:
+                break
+        assert interrupts > 0
+        assert seen == labels(seq)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_stop_iteration_in_map_is_not_the_end(numbered: Path, threads: int) -> None:
+    with hs.open(numbered) as file:
+        loader = hs.Loader(file.map(lambda batch: next(iter(()))), threads=threads)
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            list(loader)
+
+
+def test_shuffling_in_place_does_not_change_a_loader(numbered: Path) -> None:
+    with hs.open(numbered) as file:
+        loader = hs.Loader(file)
+        file.shuffle(3)
+        assert flat(loader) == list(range(N))
+
+
+def resident_nbytes(path: Path) -> int:
+    """Bytes of a file in the page cache."""
+    import ctypes
+    import mmap
+
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapping:
+        view = np.frombuffer(mapping, np.uint8)
+        pages = np.zeros(-(-len(view) // mmap.PAGESIZE), np.uint8)
+        mincore = ctypes.CDLL(None).mincore
+        mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+        assert mincore(view.ctypes.data, len(view), pages.ctypes.data) == 0
+        del view
+    return int((pages & 1).sum()) * mmap.PAGESIZE
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux what is in the page cache")
+@pytest.mark.parametrize("threads", [0, 1])
+def test_evicting_leaves_the_page_cache_as_it_was(tmp_path: Path, threads: int) -> None:
+    path = tmp_path / "large.hsq"
+    mebibyte, n = 1 << 20, 6 * 1024
+    with hs.HyperSequenceWriter(path, 16, block_nbytes=2 * mebibyte) as writer:
+        for start in range(0, n, 512):
+            writer.extend(np.full((512, 4096), start, np.float32), np.arange(start, start + 512))
+    with hs.open(path) as file:
+        seq = file.shuffled(1, window=16 * mebibyte).rebatch(64)
+        for sequence in (seq, file):
+            loader, seen, most = hs.Loader(sequence, threads=threads, evict=True), [], 0
+            fd = os.open(path, os.O_RDONLY)
+            os.fsync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
+            for number, (x, y) in enumerate(loader):
+                assert (x[:, 0] == y // 512 * 512).all()
+                seen += y.tolist()
+                if number % 8 == 0:
+                    most = max(most, resident_nbytes(path))
+            assert sorted(seen) == list(range(n))
+            assert most < (2 * 16 + 32) * mebibyte < path.stat().st_size
+            settle(lambda: resident_nbytes(path) < 4 * mebibyte)
 
 
 SCRIPT = """

@@ -19,7 +19,9 @@ from .run import Run, Settings
 from .state import Cursor, Identity
 from .stats import LoaderStats
 
-Buffers = Literal["own", "reuse", "view"] | Callable[[tuple[int, ...], Any], Array]
+Buffers = Literal["own", "reuse", "view"] | Callable[[int], Array]
+#: An epoch that no training reaches, and that fits into 64 bits with room to spare.
+MAX_EPOCH = 1 << 62
 
 
 class Loader:
@@ -42,8 +44,8 @@ class Loader:
             the same go, up to 4 MiB), writable, taken back when the last reference dies, so that nothing changes under
             whoever keeps a batch. ``"view"``: read-only views of the file where a batch is contiguous, else as
             ``"own"``. ``"reuse"``: a ring; a batch stays as it is until the second batch after it is asked for: for
-            consumers that have finished with it then, which JAX and Keras have not. Or a function ``(shape, dtype)``
-            that gives the ring's memory, such as pinned memory for a GPU.
+            consumers that have finished with it then, which JAX and Keras have not. Or a function that
+            gives the ring's memory: for a number of bytes a ``uint8`` array, such as pinned memory for a GPU.
         evict: Drop what was read from the system's page cache behind the reader, for data larger than memory: a
             container's limit is then not filled with pages that are not needed before the next epoch. Windows and
             sequential orders only; an order over all records has no behind.
@@ -82,8 +84,8 @@ class Loader:
         if not callable(buffers):
             one_of(buffers, "buffers", "own", "reuse", "view")
         one_of(on_corrupt, "on_corrupt", "error", "skip_block")
-        self._sequence = seq
-        self._epochs = whole_number(epochs, "epochs", 1)
+        self._sequence = seq = seq._with()  # seq.shuffle() would change the order of a pass under way
+        self._epochs = whole_number(epochs, "epochs", 1, most=1 << 31)
         self._settings = Settings(
             threads=_default_threads() if threads is None else whole_number(threads, "threads", 0),
             prefetch=None if prefetch is None else whole_number(prefetch, "prefetch", 1),
@@ -155,7 +157,7 @@ class Loader:
 
     def set_epoch(self, epoch: int) -> None:
         """Have the next pass begin at the beginning of this epoch, from 0 on. A pass that is under way goes on."""
-        self._cursor = Cursor(whole_number(epoch, "set_epoch", 0))
+        self._cursor = Cursor(whole_number(epoch, "set_epoch", 0, most=MAX_EPOCH))
         self._resuming = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -206,45 +208,54 @@ class LoaderIterator(Iterator[Batch]):
         self, sequence: HyperSequence, settings: Settings, cursor: Cursor, end_epoch: int, stats: LoaderStats
     ) -> None:
         self._made_of = (sequence, settings, cursor, end_epoch, stats)
+        self._ended = False
+        self._run = self._begin()
+
+    def _begin(self) -> Run:
         self._pid = os.getpid()
-        self._run: Run | None = Run(*self._made_of)
+        return Run(*self._made_of)
 
     def __iter__(self) -> LoaderIterator:
         return self
 
     def __next__(self) -> Batch:
         run = self._run
-        if run is None:
+        if self._ended:
             raise StopIteration
-        if os.getpid() != self._pid:
-            run = self._after_fork()
+        if run is None or os.getpid() != self._pid:
+            # After an interruption, or a fork that left the threads in the other process: behind what was handed over.
+            _left_behind.append(run)
+            run = self._run = self._begin()
         try:
-            return run.next()
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
+            batch = run.next()
+        except StopIteration as error:  # would look like the end
+            self.close()
+            raise RuntimeError("a function given to map() raised StopIteration") from error
+        except Exception:
             self.close()
             raise
+        except BaseException:  # Ctrl-C may come in the middle of anything: what is under way is not to be trusted
+            self._run = None
+            run.close()
+            raise
+        if batch is None:
+            self.close()
+            raise StopIteration
+        return batch
 
     def close(self) -> None:
         """End the pass; threads finish the piece they are at, and stop. Batches stay valid."""
+        self._ended = True
         run, self._run = self._run, None
         if run is not None and os.getpid() == self._pid:
             run.close()
-
-    def _after_fork(self) -> Run:
-        """The threads stayed in the other process: begin anew behind the last batch that was handed over."""
-        _left_behind.append(self._run)
-        self._pid = os.getpid()
-        self._run = Run(*self._made_of)
-        return self._run
 
     def __del__(self) -> None:
         if getattr(self, "_run", None) is not None:
             self.close()
 
 
-#: Runs of a parent process. They are kept, since ending them here would wait for threads that are not here.
+#: Runs of a parent process. They are kept: they hold locks of threads that are not here.
 _left_behind: list[Run | None] = []
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 
+from ..errors import ArgumentError
 from ..schema import Array
 from ..sequence.delivery import Allocate
 from ..source.buffers import lease
@@ -20,10 +22,10 @@ class Ring:
     Args:
         n_slots: How many jobs are alive at once.
         nbytes: What a job needs.
-        allocate: Gives the memory, once for each slot.
+        allocate: Gives so many bytes as an array, once for each slot.
     """
 
-    def __init__(self, n_slots: int, nbytes: int, allocate: Allocate) -> None:
+    def __init__(self, n_slots: int, nbytes: int, allocate: Callable[[int], Array]) -> None:
         self._n_slots, self._nbytes, self._allocate = n_slots, nbytes, allocate
         self._slots: list[Array] = []
         self._next = 0
@@ -32,9 +34,30 @@ class Ring:
         """What gives the next job its memory."""
         number = self._next % self._n_slots
         if number == len(self._slots):
-            self._slots.append(self._allocate((self._nbytes,), np.dtype(np.uint8)))
+            self._slots.append(_checked(self._allocate(self._nbytes), self._nbytes))
         self._next += 1
         return _Slot(self._slots[number])
+
+
+def lease_bytes(nbytes: int) -> Array:
+    """Memory of ours for a ring."""
+    return lease((nbytes,), np.dtype(np.uint8))
+
+
+def _checked(memory: Any, nbytes: int) -> Array:
+    array = cast("Array", memory)
+    if (
+        not isinstance(memory, np.ndarray)
+        or array.dtype != np.uint8
+        or array.ndim != 1
+        or array.nbytes < nbytes
+        or not (array.flags.c_contiguous and array.flags.writeable)
+    ):
+        raise ArgumentError(
+            f"buffers: the function was asked for {nbytes} bytes and must give a writable, contiguous, one-dimensional "
+            f"uint8 array of at least as many, not {type(cast('object', memory)).__name__}"
+        )
+    return array
 
 
 class _Slot:

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 from ..schema import Array, Batch
 from ..sequence.delivery import Allocate
@@ -93,7 +94,7 @@ class Job:
         self._start, self._stop = leg.bounds(first, last)
         self._out: list[Array] = []
         self._made: list[Batch] = []
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
         self._futures: dict[int, Future[None]] = {}
         self._run_here: set[int] = set()
         self._cuts = [(self._start, self._stop)]
@@ -114,19 +115,23 @@ class Job:
 
     def submit(self, pool: ThreadPoolExecutor) -> None:
         """Have threads run the other parts."""
-        self._futures = {n: pool.submit(self._run, n) for n in range(len(self._cuts)) if n not in self._run_here}
+        with suppress(RuntimeError):  # the interpreter is ending: whoever takes the batch makes it
+            for number in range(len(self._cuts)):
+                if number not in self._run_here:
+                    self._futures[number] = pool.submit(self._run, number)
 
     def help(self) -> bool:
         """Run a part that no thread has begun, if there is one."""
         for number in range(len(self._cuts)):
-            if number not in self._run_here and (not self._futures or self._futures[number].cancel()):
+            future = self._futures.get(number)
+            if number not in self._run_here and (future is None or future.cancel()):
                 self._run_here.add(number)
                 self._run(number)
                 return True
         return False
 
     def wait(self) -> None:
-        """Wait until threads have finished what they began."""
+        """Wait until threads have finished what they began; raises only what ends a program."""
         for number, future in self._futures.items():
             if number not in self._run_here:
                 future.result()
@@ -140,7 +145,7 @@ class Job:
         """Batch ``number`` of the leg, once the job is done.
 
         Raises:
-            BaseException: What making it raised; batches before it are there all the same.
+            Exception: What making it raised; batches before it are there all the same.
         """
         at = number - self.first
         if at < len(self._made):
@@ -165,7 +170,7 @@ class Job:
             if self._out and self._error is None:
                 start, stop = self._cuts[part]
                 self._copy(start, stop, [array[start - self._start : stop - self._start] for array in self._out])
-        except BaseException as error:  # raised again where the batch is asked for
+        except Exception as error:  # raised again where the batch is asked for
             self._error = error
         self.gather_s += time.perf_counter() - begun
         if next(self._counter) == len(self._cuts):
@@ -200,8 +205,6 @@ class Job:
         delivery = self.leg.delivery
         if self._error is None and self._out and delivery.plain:
             return  # a slice and a tuple: left to whoever takes the batch
-        if not isinstance(self._error, Exception | None):
-            return  # somebody wants to stop: trying again would swallow that
         again = self._error is not None
         self._error = None
         number = self.first
@@ -214,7 +217,7 @@ class Job:
                 self._made.append(delivery.finish(arrays, start, stop))
                 self.gather_s += gathered - begun
                 self.map_s += time.perf_counter() - gathered
-        except BaseException as error:
+        except Exception as error:
             self._error = error
             explain(error, self.leg, number)
 
@@ -229,7 +232,7 @@ class Job:
         return targets
 
 
-def explain(error: BaseException, leg: Leg, number: int) -> None:
+def explain(error: Exception, leg: Leg, number: int) -> None:
     """Have an error say which batch and which records it concerns."""
     where = f"while making batch {number} of epoch {leg.epoch}, from position {leg.position(number)}"
     try:

@@ -21,6 +21,7 @@ from .stats import LoaderStats
 _AHEAD_NBYTES = 32 << 20
 _MAX_STRETCHES = 8
 _MAX_GROWTH = 32
+_MAX_SPARSENESS = 8
 #: Steps that the thread makes in one go. It is asked again whenever a job is taken, and a script that ends waits for
 #: no more than these.
 _STEPS_A_TASK = 8
@@ -32,12 +33,17 @@ _LEAD = 1 / 8
 class Stretch:
     """Positions of an epoch and the runs of records that they need."""
 
-    def __init__(self, source: Source, chosen: tuple[int, ...], epoch: int, start: int, end: int, runs: Array) -> None:
+    def __init__(
+        self, source: Source, chosen: tuple[int, ...], epoch: int, start: int, end: int, runs: Array, look: bool
+    ) -> None:
         self.epoch, self.start, self.end, self.runs = epoch, start, end, runs
-        self.nbytes = int((runs[:, 1] - runs[:, 0]).sum()) * source.schema.record_nbytes
+        n_records = int((runs[:, 1] - runs[:, 0]).sum())
+        self.nbytes = n_records * source.schema.record_nbytes
+        #: Whether the runs are more than the positions need by far, so that reading or dropping them all is in vain.
+        self.scattered = n_records > _MAX_SPARSENESS * (end - start) or self.nbytes > _reasonable_nbytes()
         self.n_done = 0
         #: Whether it needed no reading.
-        self.was_there = self.finished = self.nbytes > _reasonable_nbytes() or source.resident(runs, chosen)
+        self.was_there = self.finished = self.scattered or (look and source.resident(runs, chosen))
         self._begun = self.finished
         self._steps: Iterator[int] = iter(()) if self.finished else source.load(runs, chosen)
 
@@ -98,7 +104,9 @@ class ReadAhead:
                 size = max(size, leg.step)
                 stop = position + size if size < self._size else position - position % self._size + size
                 found = whole.stretch(position, min(stop, leg.total))
-                stretch = Stretch(self._source, self._chosen, leg.epoch, position, *found)
+                # What is evicted as it is used is not there; and asking would leave a trace each time.
+                look = not self._evict
+                stretch = Stretch(self._source, self._chosen, leg.epoch, position, *found, look)
                 yield stretch
                 position = stretch.end
                 limit = min(2 * limit, _MAX_GROWTH * self._size) if stretch.was_there else self._size
@@ -145,7 +153,8 @@ class ReadAhead:
         for stretch in self._queue:
             due = self._due(stretch, epoch, position)
             if not stretch.finished and stretch.n_done < due:
-                self._task = self._pool.submit(self._read, tuple(self._queue), stretch, due)
+                with suppress(RuntimeError):  # the interpreter is ending: whoever needs the stretch reads it
+                    self._task = self._pool.submit(self._read, tuple(self._queue), stretch, due)
                 return
 
     def _due(self, stretch: Stretch, epoch: int, position: int) -> float:
@@ -192,18 +201,23 @@ class ReadAhead:
         if not self._evict:
             return
         self._settled()
-        if self._pool is None:
-            self._drop(stretch)
-        else:
-            self._task = self._pool.submit(self._drop, stretch)
+        if self._pool is not None:
+            with suppress(RuntimeError):
+                self._task = self._pool.submit(self._drop, stretch)
+                return
+        self._drop(stretch)
 
     def _drop(self, stretch: Stretch) -> None:
+        if stretch.scattered:
+            return
         with suppress(HyperSequenceError, OSError):  # a hint; a file that was closed has nothing to drop
             self._source.evict(stretch.runs, self._chosen)
 
     def close(self) -> None:
         """Stop; what the thread is doing ends soon."""
         self.stopped = True
+        for stretch in self._queue if self._evict else ():
+            self._drop(stretch)
 
 
 def _reasonable_nbytes() -> int:

@@ -10,13 +10,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..schema import Array, Batch
 from ..sequence import HyperSequence
 from ..sequence.delivery import Allocate
 from ..source.buffers import lease
-from .buffers import Ring
+from .buffers import Ring, lease_bytes
 from .jobs import PART_NBYTES, Inline, Job
 from .legs import Chunk, Leg, legs
 from .readahead import ReadAhead
@@ -33,7 +32,7 @@ class Settings:
 
     threads: int
     prefetch: int | None
-    buffers: str | Callable[[tuple[int, ...], Any], Array]
+    buffers: str | Callable[[int], Array]
     evict: bool
 
 
@@ -71,13 +70,13 @@ class Run:
         self._evict = settings.evict
         record_nbytes = sum(column.field.nbytes for column in sequence.columns)
         stats.record_nbytes = record_nbytes
-        batch_nbytes = max(1, record_nbytes * sequence.batch_size())
+        batch_nbytes = max(1, record_nbytes * min(sequence.batch_size(), sequence.n_records))
         prefetch = settings.prefetch or min(4096, max(2, _IN_FLIGHT_NBYTES // batch_nbytes))
         self._job_batches = max(1, min(PART_NBYTES // batch_nbytes, prefetch // 4))
         self._n_jobs = max(1, min(_MAX_JOBS, prefetch // self._job_batches))
         self._memory: Callable[[], Allocate] = lambda: lease
         if callable(settings.buffers) or settings.buffers == "reuse":
-            allocate = settings.buffers if callable(settings.buffers) else lease
+            allocate = settings.buffers if callable(settings.buffers) else lease_bytes
             nbytes = self._job_batches * (batch_nbytes + 64 * len(sequence.columns))
             self._memory = Ring(self._n_jobs + 2, nbytes, allocate).take
         self._pool = ThreadPoolExecutor(settings.threads, "hsq gather") if settings.threads else None
@@ -104,16 +103,15 @@ class Run:
                     yield _Planned(leg, chunk, first, end, inline)
                     first, n_together = end, min(2 * n_together, self._job_batches)
 
-    def next(self) -> Batch:
-        """The next batch.
-
-        Raises:
-            StopIteration: The pass is over.
-        """
+    def next(self) -> Batch | None:
+        """The next batch; ``None`` when the pass is over."""
         begun = time.perf_counter()
         job, number = self._current, self._number
         if job is None or number == job.last:
             job = self._take()
+            if job is None:
+                self._cursor.move(self._end_epoch, 0)
+                return None
             number = job.first
         batch = job.batch(number)
         self._number = number + 1
@@ -129,13 +127,12 @@ class Run:
             stats.elapsed_s = now - self._begun_at
         return batch
 
-    def _take(self) -> Job | Inline:
-        """The next job, done."""
+    def _take(self) -> Job | Inline | None:
+        """The next job, done; ``None`` when there is none left."""
         self._current = None
         self._top_up()
         if not self._jobs:
-            self._cursor.move(self._end_epoch, 0)
-            raise StopIteration
+            return None
         job = self._jobs[0]
         self._note_queue()
         while not job.done:

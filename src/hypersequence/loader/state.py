@@ -102,6 +102,11 @@ class Identity:
                 + ". Make the sequence as it was when the state was saved"
             )
         epoch, position = given["epoch"], given["position"]
-        if type(epoch) is not int or type(position) is not int or epoch < 0 or not 0 <= position <= self.n_records:
+        if (
+            type(epoch) is not int
+            or type(position) is not int
+            or not 0 <= epoch <= 1 << 62
+            or not 0 <= position <= self.n_records
+        ):
             raise ArgumentError(f"load_state_dict: epoch {epoch!r}, position {position!r}: no place in this order")
         return epoch, position

@@ -53,8 +53,8 @@ def share_of(total: int, batch_size: int, rank: int, world: int, uneven: Uneven,
     return share
 
 
-def whole_number(value: Any, what: str, least: int) -> int:
-    """A whole number from ``least`` to 2**64-1; ``what`` names it in the message.
+def whole_number(value: Any, what: str, least: int, most: int = (1 << 64) - 1) -> int:
+    """A whole number from ``least`` to ``most``; ``what`` names it in the message.
 
     Raises:
         ArgumentError: Anything else.
@@ -63,6 +63,6 @@ def whole_number(value: Any, what: str, least: int) -> int:
         number = operator.index(value)
     except TypeError:
         raise ArgumentError(f"{what}: expected a whole number, got {value!r}") from None
-    if not least <= number < 1 << 64:
-        raise ArgumentError(f"{what}: expected a whole number from {least} on, got {number}")
+    if not least <= number <= most:
+        raise ArgumentError(f"{what}: expected a whole number from {least} to {most}, got {number}")
     return number

@@ -239,7 +239,7 @@ class HyperSequence:
         [40, 40, 20]
         """
         self._unshared("rebatch")
-        n = whole_number(n, "rebatch", 1)
+        n = whole_number(n, "rebatch", 1, most=1 << 48)
         return self._with(batch_size=n, drop_last=bool(drop_last))
 
     def shuffled(

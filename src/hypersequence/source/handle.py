@@ -49,6 +49,7 @@ class FileHandle:
         self.nbytes = os.fstat(self._descriptor.number).st_size
         self.mapping: memoryview | None = None
         self._mapped: mmap.mmap | None = None
+        self._evicting = False
         self._lock = threading.Lock()  # only for systems without pread
 
     def map(self) -> memoryview:
@@ -143,6 +144,10 @@ class FileHandle:
         if length <= 0:
             return
         if self._mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            if not self._evicting:
+                # Or touching a page that is gone would bring megabytes around it, which nobody evicts again.
+                self._mapped.madvise(mmap.MADV_RANDOM)
+                self._evicting = True
             self._mapped.madvise(mmap.MADV_DONTNEED, first, length)
         if _HAS_FADVISE:
             descriptor = self._open()

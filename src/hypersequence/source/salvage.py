@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -79,15 +78,16 @@ class SalvagingSource:
         else:
             self._source.gather(self._source.plan(found), slice(0, len(found)), chosen, out)
 
-    def plan(self, numbers: Array) -> Any:
-        """As the source does, with sound records."""
-        return self._source.plan(self._sound(numbers))
+    def plan(self, numbers: Array) -> Array:
+        """The numbers themselves: looking for sound ones here would read a plan's blocks before its first batch."""
+        return numbers
 
     def gather(
-        self, plan: Any, part: slice, chosen: Sequence[int], out: Sequence[Array | None] | None = None
+        self, plan: Array, part: slice, chosen: Sequence[int], out: Sequence[Array | None] | None = None
     ) -> list[Array]:
-        """As the source does."""
-        return self._source.gather(plan, part, chosen, out)
+        """As the source does, with sound records."""
+        found = self._sound(plan[part])
+        return self._source.gather(self._source.plan(found), slice(0, len(found)), chosen, out)
 
     def prefetch(self, numbers: range, chosen: Sequence[int]) -> None:
         """As the source does."""
@@ -119,7 +119,10 @@ class SalvagingSource:
 
 
 class _CheckedFile:
-    """Which blocks of a file were checked, and what stands in for the damaged ones."""
+    """Which blocks of a file were checked, and what stands in for the damaged ones.
+
+    Without a lock, which a fork could leave locked: two threads that check the same block find the same.
+    """
 
     def __init__(self, source: FileSource) -> None:
         if not source.verifies:
@@ -133,7 +136,6 @@ class _CheckedFile:
         self._checked = np.zeros(self._n_blocks, np.bool_)
         self._damaged = np.zeros(self._n_blocks, np.bool_)
         self._first_error: ChecksumError | None = None
-        self._lock = threading.Lock()
         self.stand_ins: dict[int, int] = {}
 
     def sound(self, numbers: Array) -> Array | None:
@@ -141,16 +143,14 @@ class _CheckedFile:
         blocks = numbers // self.source.block_records
         unchecked = np.unique(blocks[~self._checked[blocks]])
         if len(unchecked):
-            with self._lock:
-                for block in cast("list[int]", unchecked.tolist()):
-                    self._check(block)
+            for block in cast("list[int]", unchecked.tolist()):
+                self._check(block)
         hit = self._damaged[blocks]
         if not bool(hit.any()):
             return None
         result = numbers.copy()
         for block in cast("list[int]", np.unique(blocks[hit]).tolist()):
-            with self._lock:
-                other = self._stand_in(block)
+            other = self._stand_in(block)
             mine = np.flatnonzero(blocks == block)
             rows = numbers[mine] - block * self.source.block_records
             first, stop = self._bounds(other)

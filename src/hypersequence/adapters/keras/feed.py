@@ -78,11 +78,12 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
             raise ArgumentError("as_keras(seed=...) means nothing without shuffle_on_epoch=True")
         if class_weight is not None and (hyperseq.no_outputs() != 1 or hyperseq.schema.sample_weights is not None):
             raise ArgumentError("class_weight needs exactly one output and no sample weights")
-        self._sequence = hyperseq.shuffled(seed, epoch=hyperseq.epoch) if shuffle_on_epoch else hyperseq
+        hyperseq = hyperseq.shuffled(seed, epoch=hyperseq.epoch) if shuffle_on_epoch else hyperseq
         # Views are safe here: nobody writes into a file, and what a backend keeps an alias of does not change.
         self._loader = Loader(
-            self._sequence, threads=threads, prefetch=prefetch, buffers="view", evict=evict, on_corrupt=on_corrupt
+            hyperseq, threads=threads, prefetch=prefetch, buffers="view", evict=evict, on_corrupt=on_corrupt
         )
+        self._sequence = self._loader.sequence
         self._class_weight = dict(class_weight) if class_weight is not None else None
         self._place = (hyperseq.epoch, 0)  # where the next pass begins: epoch, position in records of all ranks
         self._loaded = False  # whether that place was loaded: then a new fit begins there, not with a whole epoch
@@ -192,7 +193,7 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
                 hint = "as_keras(class_weight=...)" if name == "class_weight" else "the outputs and weights of the file"
                 raise ArgumentError(f"fit({name}=...) cannot be combined with a KerasSequence; use {hint}")
         if not len(self):
-            raise ArgumentError("this sequence has no batches to train on")
+            raise ArgumentError("this sequence has no batches")
         self._rehearsing = True
         self._steps = getattr(loop, "steps_per_epoch", None)
         self._n_trained = 0
@@ -226,12 +227,21 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
         that calls is told, and told again when the next epoch begins.
         """
         self._rehearsing = False
-        self._due = self._steps - self._steps_before if self._steps else self._loader._n_left(*self._place)
         loop = sys._getframe(1).f_locals.get("self")
-        if self._steps and hasattr(loop, "steps_per_epoch"):
-            loop.steps_per_epoch = self._due  # pyright: ignore[reportOptionalMemberAccess]
-        elif getattr(loop, "_num_batches", None) is not None:
-            loop._num_batches = self._due  # pyright: ignore[reportOptionalMemberAccess]
+        if not self._steps:
+            self._due = self._loader._n_left(*self._place)
+            if getattr(loop, "_num_batches", None) is not None:
+                loop._num_batches = self._due  # pyright: ignore[reportOptionalMemberAccess]
+            return
+        steps = max(1, self._steps - self._steps_before)
+        together = getattr(loop, "steps_per_execution", 1)  # an epoch's last execution draws as many as the others
+        self._due = -(-steps // together) * together
+        if hasattr(loop, "steps_per_epoch"):
+            loop.steps_per_epoch = steps  # pyright: ignore[reportOptionalMemberAccess]
+
+    def _trained(self, n_batches: int) -> None:
+        """So many batches of the pass under way are trained; Keras counts on where an execution had fewer."""
+        self._n_trained = min(n_batches, self._due)
 
     def on_epoch_end(self) -> None:
         """An epoch is over: the next pass has the next order. Keras also calls this when it starts over."""

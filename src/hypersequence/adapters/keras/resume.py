@@ -73,18 +73,26 @@ class ResumeCallback(keras.callbacks.Callback):
         self.model._initial_epoch = saved["epoch"]
         self._epoch, self._steps_before = saved["epoch"], saved["steps"]
 
+    def on_train_end(self, logs: Any = None) -> None:
+        """Have the next ``fit`` of this model begin where it says."""
+        self.model._initial_epoch = 0
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Count from here."""
+        self.model._initial_epoch = 0  # Keras has read it, and would read it again in every later fit
         if epoch != self._epoch:
             self._steps_before = 0
         self._epoch, self._last_saved = epoch, 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Count a batch as trained, and save if it is time."""
-        self._dataset._n_trained = batch + 1
+        self._dataset._trained(batch + 1)
         if self._every is not None and batch + 1 - self._last_saved >= self._every:
             self._last_saved = batch + 1
-            self._save(self._epoch, self._steps_before + batch + 1)
+            if self._dataset._n_trained >= self._dataset._due:  # all of the epoch, though Keras has not counted it yet
+                self._save(self._epoch + 1, 0)
+            else:
+                self._save(self._epoch, self._steps_before + self._dataset._n_trained)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Save; an epoch that was left early (``stop_training``) is saved as it stands."""
