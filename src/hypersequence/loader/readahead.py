@@ -45,7 +45,9 @@ class Stretch:
         #: Whether it needed no reading.
         self.was_there = self.finished = self.scattered or (look and source.resident(runs, chosen))
         self._begun = self.finished
-        self._steps: Iterator[int] = iter(()) if self.finished else source.load(runs, chosen)
+        # A window is checked by the threads that gather from it: its first batch waits for all of it anyway.
+        check = self.nbytes <= _AHEAD_NBYTES
+        self._steps: Iterator[int] = iter(()) if self.finished else source.load(runs, chosen, check)
 
     def begin(self) -> None:
         """Set the disk to work."""

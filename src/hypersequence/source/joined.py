@@ -137,10 +137,10 @@ class JoinedSource:
         for owner, start, stop in self._overlaps(numbers.start, numbers.stop):
             self._files[owner].prefetch(range(start, stop), chosen)
 
-    def load(self, runs: Array, chosen: Sequence[int]) -> Iterator[int]:
-        """Bring runs of records into memory, checked, file by file."""
+    def load(self, runs: Array, chosen: Sequence[int], check: bool) -> Iterator[int]:
+        """Bring runs of records into memory, file by file."""
         for owner, own in self._by_file(runs):
-            yield from self._files[owner].load(own, chosen)
+            yield from self._files[owner].load(own, chosen, check)
 
     def resident(self, runs: Array, chosen: Sequence[int]) -> bool:
         """Whether runs of records are in memory already, as far as samples tell."""

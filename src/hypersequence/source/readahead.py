@@ -1,4 +1,4 @@
-"""Reading ahead: runs of records into memory, in the order of the disk, checked on the way."""
+"""Reading ahead: runs of records into memory, in the order of the disk."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _STEPS_AHEAD = 4
 ASKED_AHEAD_NBYTES = _STEPS_AHEAD * STEP_NBYTES
 
 
-def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int]) -> Iterator[int]:
-    """Bring runs of records into the page cache and check them, step by step.
+def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], check: bool) -> Iterator[int]:
+    """Bring runs of records into the page cache, step by step.
 
     The system is asked for coming steps early, and a step ends when its bytes have arrived. Every call that waits lets
     other threads run.
@@ -31,6 +31,7 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
         handle: Its handle.
         runs: Rows of ``[first, last + 1]``, rising and apart.
         chosen: Column numbers.
+        check: Whether to check them as they come; else that is left to whoever reads them.
 
     Yields:
         0 when the first steps are on their way; then the bytes of each step that is there.
@@ -44,7 +45,7 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
     yield 0
     while coming:
         _ask(source, handle, islice(steps, 1), chosen, coming)
-        yield _arrive(source, handle, *coming.popleft(), chosen)
+        yield _arrive(source, handle, *coming.popleft(), chosen if check else ())
 
 
 #: First record, last record + 1, and where they lie: offsets and numbers of bytes.
@@ -78,10 +79,10 @@ def _steps(source: FileSource, runs: Array) -> Iterator[tuple[int, int]]:
 
 
 def _arrive(
-    source: FileSource, handle: FileHandle, start: int, stop: int, extents: list[tuple[int, int]], chosen: Sequence[int]
+    source: FileSource, handle: FileHandle, start: int, stop: int, extents: list[tuple[int, int]], check: Sequence[int]
 ) -> int:
     handle.ensure_whole()
     for offset, nbytes in extents:
         handle.wait_for(offset, nbytes)
-    source.check(start, stop, chosen)
+    source.check(start, stop, check)
     return sum(nbytes for _, nbytes in extents)

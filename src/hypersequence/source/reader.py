@@ -58,8 +58,8 @@ class Source(Protocol):
         """Ask the system to read ahead what ``read`` will be asked for; returns at once."""
         ...
 
-    def load(self, runs: Array, chosen: Sequence[int]) -> Iterator[int]:
-        """Bring runs of records into memory, checked, in the order of the disk; gives the bytes of each step."""
+    def load(self, runs: Array, chosen: Sequence[int], check: bool) -> Iterator[int]:
+        """Bring runs of records into memory in the order of the disk, checked if asked to; gives bytes step by step."""
         ...
 
     def resident(self, runs: Array, chosen: Sequence[int]) -> bool:
@@ -224,9 +224,9 @@ class FileSource:
             for block, row, n_rows, _ in self.pieces(start, stop):
                 self._checker.check_rows(chosen, block, row, n_rows)
 
-    def load(self, runs: Array, chosen: Sequence[int]) -> Iterator[int]:
-        """Bring runs of records into memory, checked."""
-        return load(self, self._handle, runs, chosen)
+    def load(self, runs: Array, chosen: Sequence[int], check: bool) -> Iterator[int]:
+        """Bring runs of records into memory, checked if asked to."""
+        return load(self, self._handle, runs, chosen, check)
 
     def resident(self, runs: Array, chosen: Sequence[int]) -> bool:
         """Whether runs of records are in the page cache, by samples: some a run, of many runs not all."""

@@ -93,9 +93,9 @@ class SalvagingSource:
         """As the source does."""
         self._source.prefetch(numbers, chosen)
 
-    def load(self, runs: Array, chosen: Sequence[int]) -> Iterator[int]:
-        """As the source does; it ends at the first damage."""
-        return self._source.load(runs, chosen)
+    def load(self, runs: Array, chosen: Sequence[int], check: bool) -> Iterator[int]:
+        """As the source does; blocks are checked when they are read."""
+        return self._source.load(runs, chosen, False)
 
     def resident(self, runs: Array, chosen: Sequence[int]) -> bool:
         """As the source does."""
