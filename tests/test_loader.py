@@ -486,6 +486,19 @@ def test_a_script_that_ends_in_mid_epoch_exits_within_a_second(wide: Path, end: 
     assert "hsq" not in result.stderr  # no thread complains
 
 
+def test_a_thread_that_outlives_the_main_thread_gets_all_its_batches(numbered: Path) -> None:
+    script = """
+import sys, threading, time
+import hypersequence as hs
+def train():
+    time.sleep(0.2)
+    print(sum(len(y) for x, y in hs.Loader(hs.open(sys.argv[1]).shuffled(1), threads=2)))
+threading.Thread(target=train).start()
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(numbered)], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == (f"{N}\n", "")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_ctrl_c_ends_a_script(wide: Path) -> None:
     import signal
