@@ -34,7 +34,7 @@ def permutations() -> None:
     seeds = iter(range(10**9))
     seconds = interleaved(
         9,
-        sort=lambda: _sorted_permutation(next(seeds), 0, SORT_LIMIT, 0),
+        sort=lambda: _sorted_permutation(next(seeds), 0, SORT_LIMIT, 0, 0),
         loop=lambda: fisher_yates(next(seeds), SORT_LIMIT),
     )
     print(
