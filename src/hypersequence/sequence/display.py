@@ -63,7 +63,7 @@ def _shuffle_in(order: Order, unit: str, held: bool) -> str:
         when = f"seed {order.seed}, {'held at ' if held else ''}epoch {order.epoch}"
         if isinstance(order, Mixed):
             return f"mix of {len(order.parts)} by weights {', '.join(map(str, order.weights))}, {when}"
-        if isinstance(order, Windowed):
+        if isinstance(order, Windowed) and order.window * order.block < order.n:
             unit = f"{unit} in windows of {order.window * order.block:,}"
         return f"{unit} shuffled, {when}"
     if isinstance(order, Fixed):
