@@ -704,9 +704,10 @@ def test_a_shard_that_cannot_go_on_short_says_so(numbered: Path) -> None:
 # --- what it tells ---------------------------------------------------------------------------------------------------
 
 
-def test_stats(numbered: Path) -> None:
+@pytest.mark.parametrize("threads", [0, 1])
+def test_stats(numbered: Path, threads: int) -> None:
     with hs.open(numbered) as file:
-        loader = hs.Loader(file.shuffled(1).map(lambda batch: batch), threads=1, prefetch=4)
+        loader = hs.Loader(file.shuffled(1).map(lambda batch: batch), threads=threads, prefetch=4)
         assert str(loader.stats) == "no batches yet"
         list(loader)
         stats = loader.stats

@@ -224,7 +224,8 @@ class LoaderIterator(Iterator[Batch]):
             raise StopIteration
         if run is None or os.getpid() != self._pid:
             # After an interruption, or a fork that left the threads in the other process: behind what was handed over.
-            _left_behind.append(run)
+            if run is not None:
+                _left_behind.append(run)
             run = self._run = self._begin()
         try:
             batch = run.next()
@@ -256,7 +257,7 @@ class LoaderIterator(Iterator[Batch]):
 
 
 #: Runs of a parent process. They are kept: they hold locks of threads that are not here.
-_left_behind: list[Run | None] = []
+_left_behind: list[Run] = []
 
 
 def _default_threads() -> int:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from ..schema import Array, Batch
 from ..sequence.delivery import Allocate
 from .legs import Chunk, Leg
+from .stats import LoaderStats
 
 #: About what one thread makes at a time: half a millisecond of copying, several times a hand-over.
 PART_NBYTES = 4 << 20
@@ -24,14 +25,17 @@ class Inline:
         first: Number of the first batch.
         last: Number after the last batch.
         memory: Gives what gives a batch its memory; ``None`` for views where that is possible.
+        stats: Where times are counted, since nobody asks again when a batch was made.
     """
 
     done = True
     gather_s = map_s = 0.0
 
-    def __init__(self, leg: Leg, first: int, last: int, memory: Callable[[], Allocate] | None) -> None:
+    def __init__(
+        self, leg: Leg, first: int, last: int, memory: Callable[[], Allocate] | None, stats: LoaderStats
+    ) -> None:
         self.leg, self.first, self.last = leg, first, last
-        self._memory = memory
+        self._memory, self._stats = memory, stats
 
     def help(self) -> bool:
         """Nothing is made before it is asked for."""
@@ -50,8 +54,15 @@ class Inline:
         start = number * size
         stop = min(start + size, delivery.n_records)
         try:
+            begun = time.perf_counter()
             arrays = delivery.arrays(start, stop, None if self._memory is None else self._memory())
-            return delivery.build(arrays) if delivery.plain else delivery.finish(arrays, start, stop)
+            gathered = time.perf_counter()
+            self._stats.gather_s += gathered - begun
+            if delivery.plain:
+                return delivery.build(arrays)
+            batch = delivery.finish(arrays, start, stop)
+            self._stats.map_s += time.perf_counter() - gathered
+            return batch
         except Exception as error:
             explain(error, self.leg, number)
             raise

@@ -203,7 +203,7 @@ class Run:
         """The job, under way where there are threads."""
         leg, first, last = planned.leg, planned.first, planned.last
         if job is None and planned.inline:
-            return Inline(leg, first, last, None if self._views else self._memory)
+            return Inline(leg, first, last, None if self._views else self._memory, self._stats)
         job = job or Job(leg, planned.chunk, first, last, self._memory(), self._views)
         if self._pool is not None:
             job.submit(self._pool)
