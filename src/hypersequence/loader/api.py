@@ -87,8 +87,8 @@ class Loader:
         self._sequence = seq = seq._with()  # seq.shuffle() would change the order of a pass under way
         self._epochs = whole_number(epochs, "epochs", 1, most=1 << 31)
         self._settings = Settings(
-            threads=_default_threads() if threads is None else whole_number(threads, "threads", 0),
-            prefetch=None if prefetch is None else whole_number(prefetch, "prefetch", 1),
+            threads=_default_threads() if threads is None else whole_number(threads, "threads", 0, most=1024),
+            prefetch=None if prefetch is None else whole_number(prefetch, "prefetch", 1, most=1 << 31),
             buffers=buffers,
             evict=bool(evict),
         )

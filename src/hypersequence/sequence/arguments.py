@@ -64,5 +64,6 @@ def whole_number(value: Any, what: str, least: int, most: int = (1 << 64) - 1) -
     except TypeError:
         raise ArgumentError(f"{what}: expected a whole number, got {value!r}") from None
     if not least <= number <= most:
-        raise ArgumentError(f"{what}: expected a whole number from {least} to {most}, got {number}")
+        reach = f"to {most}" if number > most else "on"
+        raise ArgumentError(f"{what}: expected a whole number from {least} {reach}, got {number}")
     return number
