@@ -15,6 +15,7 @@ then train for many epochs::
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -90,9 +91,9 @@ except PackageNotFoundError:  # a checkout that was not installed
 
 
 def __getattr__(name: str) -> Any:
-    # Keras is heavy and optional: it is imported when somebody asks for it.
-    if name in ("KerasSequence", "keras"):
-        from .adapters import keras
-
-        return keras if name == "keras" else keras.KerasSequence
+    # Frameworks are heavy and optional: each is imported when somebody asks for its adapter.
+    if name in ("jax", "keras", "tensorflow", "torch"):
+        return import_module(f"{__name__}.adapters.{name}")
+    if name == "KerasSequence":
+        return import_module(f"{__name__}.adapters.keras").KerasSequence
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

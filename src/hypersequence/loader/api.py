@@ -109,21 +109,28 @@ class Loader:
         It begins at the loaded position the first time after :meth:`load_state_dict`; otherwise at the beginning of
         the first epoch that is not finished, so that an epoch left by ``break`` is begun again.
         """
+        epoch, position = self._begin()
+        return self._walk(epoch, position, (epoch // self._epochs + 1) * self._epochs)
+
+    def _begin(self) -> tuple[int, int]:
+        """Where the pass begins that somebody begins now."""
         epoch, position = self._cursor.place()
         position = position if self._resuming else 0
         self._resuming = False
-        return self._walk(epoch, position, (epoch // self._epochs + 1) * self._epochs)
+        return epoch, position
 
-    def _walk(self, epoch: int, position: int, end_epoch: int) -> LoaderIterator:
+    def _walk(self, epoch: int, position: int, end_epoch: int, together: bool = False) -> LoaderIterator:
         """A pass from any place, for adapters that count epochs themselves.
 
         Args:
             epoch: Where it begins.
             position: In this epoch, in records of all ranks together.
             end_epoch: The epoch before which it ends.
+            together: Give ``(n, batch)``, where batch is the next ``n`` batches that lie one behind the other in
+                memory, for a framework in which every hand-over is dear.
         """
         self._cursor, self._stats = Cursor(epoch, position), LoaderStats()
-        return LoaderIterator(self._read_from, self._settings, self._cursor, end_epoch, self._stats)
+        return LoaderIterator(self._read_from, self._settings, self._cursor, end_epoch, self._stats, together)
 
     def _n_left(self, epoch: int, position: int) -> int:
         """Batches from a place to the end of its epoch."""
@@ -156,9 +163,15 @@ class Loader:
         return 0 if self._salvage is None else self._salvage.n_damaged
 
     def set_epoch(self, epoch: int) -> None:
-        """Have the next pass begin at the beginning of this epoch, from 0 on. A pass that is under way goes on."""
-        self._cursor = Cursor(whole_number(epoch, "set_epoch", 0, most=MAX_EPOCH))
-        self._resuming = False
+        """Have the next pass begin at the beginning of this epoch, from 0 on. A pass that is under way goes on.
+
+        After :meth:`load_state_dict` of a state in this very epoch, the loaded position stays: a training script that
+        resumes does both.
+        """
+        epoch = whole_number(epoch, "set_epoch", 0, most=MAX_EPOCH)
+        if not (self._resuming and epoch == self._cursor.place()[0]):
+            self._cursor = Cursor(epoch)
+            self._resuming = False
 
     def state_dict(self) -> dict[str, Any]:
         """Where the newest pass stands: after the last batch that it handed over.
@@ -205,9 +218,16 @@ class LoaderIterator(Iterator[Batch]):
     """One pass. Threads end when it is exhausted, closed or no longer referred to."""
 
     def __init__(
-        self, sequence: HyperSequence, settings: Settings, cursor: Cursor, end_epoch: int, stats: LoaderStats
+        self,
+        sequence: HyperSequence,
+        settings: Settings,
+        cursor: Cursor,
+        end_epoch: int,
+        stats: LoaderStats,
+        together: bool = False,
     ) -> None:
         self._made_of = (sequence, settings, cursor, end_epoch, stats)
+        self._draw: Callable[[Run], Any] = Run.next_together if together else Run.next
         self._ended = False
         self._run = self._begin()
 
@@ -228,7 +248,7 @@ class LoaderIterator(Iterator[Batch]):
                 _left_behind.append(run)
             run = self._run = self._begin()
         try:
-            batch = run.next()
+            batch = self._draw(run)
         except StopIteration as error:  # would look like the end
             self.close()
             raise RuntimeError("a function given to map() raised StopIteration") from error

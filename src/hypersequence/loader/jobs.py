@@ -67,6 +67,10 @@ class Inline:
             explain(error, self.leg, number)
             raise
 
+    def together(self, number: int) -> tuple[int, Batch]:
+        """Batch ``number``, by itself."""
+        return 1, self.batch(number)
+
 
 class Job:
     """Several small batches in one gather, or one large batch in parts.
@@ -164,6 +168,17 @@ class Job:
         if self._error is not None:
             raise self._error
         return self.leg.delivery.build(self._slices(number))
+
+    def together(self, number: int) -> tuple[int, Batch]:
+        """As many batches from ``number`` on as lie one behind the other, as one; and how many they are.
+
+        Raises:
+            Exception: As :meth:`batch`.
+        """
+        if self._made or self._error is not None:
+            return 1, self.batch(number)
+        start = (number - self.first) * self.leg.delivery.batch_size
+        return self.last - number, self.leg.delivery.build([array[start:] for array in self._out])
 
     def _slices(self, number: int) -> list[Array]:
         size = self.leg.delivery.batch_size

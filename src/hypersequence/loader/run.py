@@ -90,7 +90,7 @@ class Run:
         self._jobs: deque[Job | Inline] = deque()
         self._current: Job | Inline | None = None
         self._number = 0  # of the next batch of the current job
-        self._begun_at = 0.0
+        self._begun_at: float | None = None  # when the first batch was handed over
 
     def _plan(self, coming: Iterator[Leg]) -> Iterator[_Planned]:
         """The batches of a pass, as many at a time as are made together; few at first, so that the first comes soon."""
@@ -106,26 +106,51 @@ class Run:
     def next(self) -> Batch | None:
         """The next batch; ``None`` when the pass is over."""
         begun = time.perf_counter()
-        job, number = self._current, self._number
-        if job is None or number == job.last:
+        job = self._current_job()
+        if job is None:
+            return None
+        batch = job.batch(self._number)
+        self._hand_over(job, 1, begun)
+        return batch
+
+    def next_together(self) -> tuple[int, Batch] | None:
+        """The next batches that lie one behind the other in memory, as if they were one batch, and how many they are.
+
+        ``None`` when the pass is over.
+        """
+        begun = time.perf_counter()
+        job = self._current_job()
+        if job is None:
+            return None
+        together = job.together(self._number)
+        self._hand_over(job, together[0], begun)
+        return together
+
+    def _current_job(self) -> Job | Inline | None:
+        """The job that has the next batch, done; ``None`` when the pass is over."""
+        job = self._current
+        if job is None or self._number == job.last:
             job = self._take()
             if job is None:
                 self._cursor.move(self._end_epoch, 0)
-                return None
-            number = job.first
-        batch = job.batch(number)
-        self._number = number + 1
-        self._cursor.handed_over(job.leg, number)
+            else:
+                self._number = job.first
+        return job
+
+    def _hand_over(self, job: Job | Inline, n_batches: int, begun: float) -> None:
+        """Count batches that somebody gets now."""
+        leg, first = job.leg, self._number
+        self._number = first + n_batches
+        self._cursor.handed_over(leg, first + n_batches - 1)
         stats = self._stats
-        stats.batches += 1
-        stats.records += job.leg.n_records(number)
+        stats.batches += n_batches
+        stats.records += leg.n_records(first) if n_batches == 1 else leg.n_records_of(first, first + n_batches)
         now = time.perf_counter()
-        if stats.batches == 1:
+        if self._begun_at is None:
             stats.first_s, self._begun_at = now - begun, now
         else:
             stats.waited_s += now - begun
             stats.elapsed_s = now - self._begun_at
-        return batch
 
     def _take(self) -> Job | Inline | None:
         """The next job, done; ``None`` when there is none left."""

@@ -41,6 +41,11 @@ class Cursor:
         """Stand behind a batch. Every batch comes by here: where that is, is worked out when somebody asks."""
         self._leg, self._batch = leg, batch
 
+    def mark(self) -> tuple[Leg, int]:
+        """The epoch and the number of the batch behind which it stands, for another cursor that follows."""
+        assert self._leg is not None  # asked after a batch was handed over
+        return self._leg, self._batch
+
     def place(self) -> tuple[int, int]:
         """Epoch and position."""
         leg = self._leg

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -29,19 +29,16 @@ from ..source import Source
 from .arguments import ShuffleUnit, Unit, one_of, seed_of, share_of, whole_number
 from .delivery import delivery_of
 from .display import describe, describe_html
+from .frameworks import Frameworks
 from .mapping import Mapper, as_mapper
 from .picking import chosen_order
 from .records import Records
-
-if TYPE_CHECKING:
-    from ..adapters.keras import KerasSequence
-
 
 #: What a window shuffle mixes by default.
 DEFAULT_WINDOW_NBYTES = 512 << 20
 
 
-class HyperSequence:
+class HyperSequence(Frameworks):
     """A sequence of batches.
 
     ``len(seq)`` is the number of batches; ``seq[i]`` is batch ``i``: ``(inputs, outputs)``, with sample weights
@@ -404,22 +401,6 @@ class HyperSequence:
         True
         """
         return self._with(mappers=(*self._mappers, as_mapper(fn, seed_of(seed), len(self._mappers))))
-
-    def as_keras(self, shuffle_on_epoch: bool = False, seed: int | None = None, **options: Any) -> KerasSequence:
-        """A ``keras.utils.PyDataset`` for ``fit``, ``evaluate`` and ``predict``; needs Keras 3.
-
-        Args:
-            shuffle_on_epoch: Shuffle as ``shuffled(seed)`` does, in another order every epoch.
-            seed: For that shuffle; ``None`` draws one, which the repr shows.
-            **options: See :class:`hypersequence.KerasSequence`.
-
-        Raises:
-            MissingPackageError: Keras is not installed.
-        """
-        # The one sanctioned step upwards: adapters know sequences, not the other way round.
-        from ..adapters.keras import KerasSequence
-
-        return KerasSequence(self, shuffle_on_epoch, seed, **options)
 
     def _visible(self) -> Order:
         """The order of the records that the batches hold, its shuffles held at this epoch."""

@@ -1,0 +1,198 @@
+"""TensorFlow: a sequence as a ``tf.data.Dataset``."""
+
+# Adapters read sequences and loaders from inside.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import ArgumentError, MissingPackageError
+from ..loader import Loader
+from ..loader.api import LoaderIterator
+from ..schema import Batch
+from ..sequence import HyperSequence
+from .arrays import refuse_types
+
+try:
+    import tensorflow as tf
+except ImportError as error:
+    raise MissingPackageError(
+        f"as_tf_dataset needs TensorFlow ({error}): pip install 'hypersequence[tensorflow]'"
+    ) from error
+
+
+def tf_dataset(
+    sequence: HyperSequence,
+    *,
+    threads: int | None = None,
+    prefetch: int | None = None,
+    evict: bool = False,
+    on_corrupt: Literal["error", "skip_block"] = "error",
+) -> tf.data.Dataset[Any]:
+    """A ``tf.data.Dataset`` of the batches of a sequence, made ahead of time by a :class:`hypersequence.Loader`.
+
+    Every iteration of the dataset that begins is the next epoch, from the sequence's own on; ``repeat()`` goes through
+    them one after the other. The batches come in order; a shuffle belongs into the sequence.
+
+    Args:
+        sequence: What to load. Shuffle, rebatch, shard and map it first.
+        threads: As in :class:`hypersequence.Loader`.
+        prefetch: As in :class:`hypersequence.Loader`.
+        evict: As in :class:`hypersequence.Loader`.
+        on_corrupt: As in :class:`hypersequence.Loader`.
+
+    Returns:
+        A dataset of known cardinality and exact ``element_spec``: the first axis has a length where all batches have
+        the same. Where there is a ``map`` or a padded shard, the first and the last batch are made to know it. Tensors
+        are handed over without a copy where a batch begins at a multiple of 64 bytes.
+
+    Raises:
+        ArgumentError: A field has no counterpart in TensorFlow.
+    """
+    refuse_types(sequence, "TensorFlow", _reason)
+    loader = Loader(
+        sequence,
+        threads=threads,
+        prefetch=prefetch,
+        # Small batches are handed over several at a time, for which they have to lie together; views do not.
+        buffers="view" if sequence.batch_size() * sequence.schema.record_nbytes > _LARGE_NBYTES else "own",
+        evict=evict,
+        on_corrupt=on_corrupt,
+    )
+    epochs = itertools.count(sequence.epoch)
+
+    def begin() -> Iterator[list[np.ndarray]]:
+        epoch = next(epochs)
+        return pieces(loader._walk(epoch, 0, epoch + 1, together=True), sequence.batch_size())
+
+    dataset = dataset_of(begin, _spec_of(loader.sequence))
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(sequence)))
+
+
+#: Handing over costs TensorFlow some 0.3 ms, as long as copying this takes.
+_LARGE_NBYTES = 2 << 20
+
+
+def pieces(batches: LoaderIterator, batch_size: int) -> Iterator[list[np.ndarray]]:
+    """What is handed over at a time: for each array of a batch, several batches of equal size along a new first axis.
+
+    Args:
+        batches: A pass of batches that lie together.
+        batch_size: Records of a batch; the last one may have fewer.
+    """
+    with closing(batches):
+        for n_batches, together in batches:
+            arrays = tf.nest.flatten(together)
+            if n_batches == 1:
+                yield [np.asarray(array)[np.newaxis] for array in arrays]
+                continue
+            n_whole = len(arrays[0]) // batch_size
+            if n_whole:
+                yield [array[: n_whole * batch_size].reshape(n_whole, batch_size, *array.shape[1:]) for array in arrays]
+            if len(arrays[0]) % batch_size:
+                yield [array[np.newaxis, n_whole * batch_size :] for array in arrays]
+
+
+def dataset_of(begin: Callable[[], Iterator[list[np.ndarray]]], spec: Any) -> tf.data.Dataset[Any]:
+    """A dataset of which every iteration is a pass.
+
+    TensorFlow calls Python once for a piece and takes it apart by itself, which costs a tenth of calling Python for
+    each batch. ``Dataset.from_generator`` would do too, in more Python and more threads; docs/decisions.md has the
+    figures. As there, a pass that is left early is closed when TensorFlow drops the iterator.
+
+    Args:
+        begin: Begins a pass, a generator of pieces.
+        spec: Structure of ``tf.TensorSpec``: what a batch looks like.
+    """
+    leaves = tf.nest.flatten(spec)
+    numbers = itertools.count()
+    under_way: dict[int, Any] = {}
+
+    def start() -> np.int64:
+        number = next(numbers)
+        under_way[number] = begin()
+        return np.int64(number)
+
+    def proceed(number: np.int64) -> list[np.ndarray]:
+        return next(under_way[int(number)])
+
+    def end(number: np.int64) -> np.int64:
+        under_way.pop(int(number)).close()
+        return np.int64(0)
+
+    scalar = tf.TensorSpec((), tf.int64)
+    types = [leaf.dtype for leaf in leaves]
+    shapes = [tf.TensorShape((None, *leaf.shape)) for leaf in leaves]
+    functions = [
+        _function([], lambda: tf.numpy_function(start, [], tf.int64)),
+        _function([scalar], lambda number: tf.numpy_function(proceed, [number], types)),
+        _function([scalar], lambda number: tf.numpy_function(end, [number], tf.int64)),
+    ]
+    variant = tf.raw_ops.GeneratorDataset(
+        init_func_other_args=[],
+        next_func_other_args=[],
+        finalize_func_other_args=[],
+        init_func=functions[0],
+        next_func=functions[1],
+        finalize_func=functions[2],
+        output_types=types,
+        output_shapes=shapes,
+    )
+    piece_spec = tuple(tf.TensorSpec(shape, dtype) for shape, dtype in zip(shapes, types, strict=True))
+    in_pieces = tf.data.experimental.from_variant(variant, piece_spec)
+    in_pieces._functions = functions  # the operation knows them by name only; they live as long as the dataset does
+
+    @tf.autograph.experimental.do_not_convert
+    def batches(*piece: tf.Tensor) -> tf.data.Dataset[Any]:
+        return tf.data.Dataset.from_tensor_slices(tf.nest.pack_sequence_as(spec, piece))
+
+    return in_pieces.prefetch(1).flat_map(batches)
+
+
+def _function(signature: list[Any], body: Callable[..., Any]) -> Any:
+    return tf.function(body, input_signature=signature, autograph=False).get_concrete_function()
+
+
+def _spec_of(sequence: HyperSequence) -> Any:
+    """What a batch of this sequence looks like, as TensorFlow says it."""
+    delivery = sequence._delivery
+    n = sequence.batch_size()
+    first_axis = n if sequence.n_records % n == 0 else None
+    if delivery.plain or not len(sequence):
+        specs: list[Any] = [
+            tf.TensorSpec((first_axis, *field.shape), tf.as_dtype(field.dtype)) for field in delivery.fields
+        ]
+        return _without_none(delivery.build(specs))
+    examples = [_without_none(sequence[0]), _without_none(sequence[-1])]
+    try:
+        return tf.nest.map_structure(_spec_of_both, *examples)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"map: the first and the last batch have no common structure: {error}") from error
+
+
+def _spec_of_both(first: Any, last: Any) -> tf.TensorSpec:
+    first, last = np.asarray(first), np.asarray(last)
+    if first.ndim != last.ndim or first.dtype != last.dtype:
+        raise ValueError(f"{first.dtype} of {first.ndim} axes, and {last.dtype} of {last.ndim}")
+    shape = [a if a == b else None for a, b in zip(first.shape, last.shape, strict=True)]
+    return tf.TensorSpec(shape, tf.as_dtype(first.dtype))
+
+
+def _without_none(batch: Batch) -> Batch:
+    if any(part is None for part in batch):
+        raise ArgumentError("TensorFlow has no None in a batch: map(lambda batch: (batch[1],)) gives the outputs alone")
+    return batch
+
+
+def _reason(dtype: np.dtype[Any]) -> str | None:
+    try:
+        tf.as_dtype(dtype)
+    except TypeError:
+        return ""
+    return None if dtype.kind not in "mM" else ""
