@@ -14,7 +14,6 @@ import numpy as np
 
 from ..errors import ArgumentError, MissingPackageError
 from ..loader import Loader
-from ..loader.api import LoaderIterator
 from ..schema import Batch
 from ..sequence import HyperSequence
 from .arrays import refuse_types
@@ -60,8 +59,7 @@ def tf_dataset(
         sequence,
         threads=threads,
         prefetch=prefetch,
-        # Small batches are handed over several at a time, for which they have to lie together; views do not.
-        buffers="view" if sequence.batch_size() * sequence.schema.record_nbytes > _LARGE_NBYTES else "own",
+        buffers=buffers_for(sequence),
         evict=evict,
         on_corrupt=on_corrupt,
     )
@@ -75,15 +73,20 @@ def tf_dataset(
     return dataset.apply(tf.data.experimental.assert_cardinality(len(sequence)))
 
 
-#: Handing over costs TensorFlow some 0.3 ms, as long as copying this takes.
+#: Handing over takes TensorFlow some 0.3 ms; so does copying this much.
 _LARGE_NBYTES = 2 << 20
 
 
-def pieces(batches: LoaderIterator, batch_size: int) -> Iterator[list[np.ndarray]]:
+def buffers_for(sequence: HyperSequence) -> Literal["own", "view"]:
+    """Where batches are best made: small ones are handed over several at a time, and have to lie together for that."""
+    return "view" if sequence.batch_size() * sequence.schema.record_nbytes > _LARGE_NBYTES else "own"
+
+
+def pieces(batches: Any, batch_size: int) -> Iterator[list[np.ndarray]]:
     """What is handed over at a time: for each array of a batch, several batches of equal size along a new first axis.
 
     Args:
-        batches: A pass of batches that lie together.
+        batches: A pass of a loader: how many batches, and these as if they were one.
         batch_size: Records of a batch; the last one may have fewer.
     """
     with closing(batches):

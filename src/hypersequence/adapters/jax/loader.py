@@ -15,7 +15,7 @@ from ...schema import Batch
 from ...sequence import HyperSequence
 from ..arrays import apart, each_array, refuse_types
 from ..loader import FrameworkLoader, Share, Way
-from .placing import NARROW, Device, Put, jax, rank_of_rows, would_be_cut
+from .placing import NARROW, Put, jax, rank_of_rows, would_be_cut
 
 
 class JaxLoader(FrameworkLoader):
@@ -60,7 +60,7 @@ class JaxLoader(FrameworkLoader):
         self,
         sequence: HyperSequence,
         *,
-        device: Device | None = None,
+        device: jax.Device | None = None,  # pyright: ignore[reportInvalidTypeForm]
         sharding: jax.sharding.Sharding | None = None,
         narrow: bool = False,
         rank: int | None = None,

@@ -11,7 +11,6 @@ from ...errors import ArgumentError, MissingPackageError
 
 try:
     import jax
-    from jax import Device
 except ImportError as error:
     raise MissingPackageError(f"as_jax needs JAX ({error}): pip install 'hypersequence[jax]'") from error
 
@@ -46,7 +45,13 @@ class Put:
         world: How many processes' batches make a global one, for a layout.
     """
 
-    def __init__(self, device: Device | None, sharding: jax.sharding.Sharding | None, narrow: bool, world: int) -> None:
+    def __init__(
+        self,
+        device: jax.Device | None,  # pyright: ignore[reportInvalidTypeForm]
+        sharding: jax.sharding.Sharding | None,
+        narrow: bool,
+        world: int,
+    ) -> None:
         self._device, self._sharding, self._narrow, self._world = device, sharding, narrow, world
         self._known: dict[Any, tuple[Any, ...]] = {}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from types import FrameType
 from typing import Any, Literal
 
@@ -11,8 +12,10 @@ import numpy as np
 
 from ...errors import ArgumentError, MissingPackageError
 from ...loader import Loader, LoaderStats
+from ...loader.api import LoaderIterator
 from ...schema import Batch
 from ...sequence import HyperSequence
+from ..arrays import each_array
 
 try:
     import keras
@@ -79,9 +82,13 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
         if class_weight is not None and (hyperseq.no_outputs() != 1 or hyperseq.schema.sample_weights is not None):
             raise ArgumentError("class_weight needs exactly one output and no sample weights")
         hyperseq = hyperseq.shuffled(seed, epoch=hyperseq.epoch) if shuffle_on_epoch else hyperseq
-        # Views are safe here: nobody writes into a file, and what a backend keeps an alias of does not change.
         self._loader = Loader(
-            hyperseq, threads=threads, prefetch=prefetch, buffers="view", evict=evict, on_corrupt=on_corrupt
+            hyperseq,
+            threads=threads,
+            prefetch=prefetch,
+            buffers=_buffers(hyperseq),
+            evict=evict,
+            on_corrupt=on_corrupt,
         )
         self._sequence = self._loader.sequence
         self._class_weight = dict(class_weight) if class_weight is not None else None
@@ -150,15 +157,16 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
         return self._sequence if epoch == self._sequence.epoch else self._sequence.at_epoch(epoch)
 
     def _batches(self) -> Iterator[Batch]:
-        """One pass: the batches of the current epoch, and of those after it if Keras counts steps."""
-        epoch, position = self._place
-        endless = self._steps is not None and len(self) > 0
-        batches = self._loader._walk(epoch, position, _NEVER if endless else epoch + 1)
-        try:
+        """One pass."""
+        with closing(self._walk()) as batches:
             for batch in batches:
                 yield self._weighted(batch)
-        finally:
-            batches.close()
+
+    def _walk(self, together: bool = False) -> LoaderIterator:
+        """The batches of the current epoch, and of those after it if Keras counts steps."""
+        epoch, position = self._place
+        endless = self._steps is not None and len(self) > 0
+        return self._loader._walk(epoch, position, _NEVER if endless else epoch + 1, together)
 
     def _weighted(self, batch: Batch) -> Batch:
         if self._class_weight is None:
@@ -260,25 +268,49 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
 
     def get_torch_dataloader(self) -> Any:
         """One pass as torch tensors."""
-        return data_adapter_utils.get_torch_dataloader(_Passes(self))
+        from ..torch.tensors import tensor_of
+
+        def convert(array: Any) -> Any:
+            # Keras knows which of NumPy's unsigned types PyTorch can hardly compute with.
+            return keras.ops.convert_to_tensor(array if array.dtype.kind == "u" else tensor_of(array))
+
+        return _Passes(lambda: (each_array(batch, convert) for batch in self._batches()))
 
     def get_tf_dataset(self) -> Any:
         """A ``tf.data.Dataset`` of which every iteration is a pass."""
-        import tensorflow as tf
+        from ..tensorflow import dataset_of, pieces
 
         examples = [self[index] for index in range(min(len(self), data_adapter_utils.NUM_BATCHES_FOR_TENSOR_SPEC))]
-        signature = data_adapter_utils.get_tensor_spec(examples)
-        return tf.data.Dataset.from_generator(self._batches, output_signature=signature).prefetch(tf.data.AUTOTUNE)
+        together = self._class_weight is None  # otherwise each batch gets weights of its own
+        return dataset_of(
+            lambda: pieces(
+                self._walk(True) if together else ((1, batch) for batch in self._batches()), self.batch_size
+            ),
+            data_adapter_utils.get_tensor_spec(examples),
+        )
 
 
 class _Passes:
     """Every iteration is a new pass."""
 
-    def __init__(self, dataset: KerasSequence) -> None:
-        self._dataset = dataset
+    def __init__(self, begin: Callable[[], Iterator[Any]]) -> None:
+        self._begin = begin
 
-    def __iter__(self) -> Iterator[Batch]:
-        return self._dataset._batches()
+    def __iter__(self) -> Iterator[Any]:
+        return self._begin()
+
+
+def _buffers(sequence: HyperSequence) -> Literal["own", "view"]:
+    """Where batches are best made for the backend."""
+    match keras.backend.backend():
+        case "torch":
+            return "own"  # it has no read-only tensors
+        case "tensorflow":
+            from ..tensorflow import buffers_for
+
+            return buffers_for(sequence)
+        case _:
+            return "view"  # nobody writes into a file, and what a backend keeps an alias of does not change
 
 
 def _initial_epoch(frame: FrameType | None) -> int:
