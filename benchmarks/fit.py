@@ -1,0 +1,97 @@
+"""A Keras ``fit`` fed by ``as_keras``, beside the same fit fed from arrays in memory, and from a data set that does nothing.
+
+``python -m benchmarks.fit [tensorflow jax torch]``: each backend in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+N, SIZE, SHAPE, ROUNDS = 16_384, 64, (28, 28, 1), 7
+
+
+def compare() -> None:
+    """On the backend of this process."""
+    import keras
+    import numpy as np
+
+    import hypersequence as hs
+
+    from .measure import folder, row
+
+    class Empty(keras.utils.PyDataset):
+        """The floor: the same batch over and over."""
+
+        def __len__(self) -> int:
+            return N // SIZE
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+            return batch
+
+    class Clock(keras.callbacks.Callback):
+        """Times an epoch behind its first batch."""
+
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+            """Begin to count."""
+            if batch == 0:
+                self.begun = time.perf_counter()
+
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+            """Stop."""
+            self.seconds = time.perf_counter() - self.begun
+
+    images, labels = np.random.default_rng(0).random((N, *SHAPE), np.float32), np.arange(N) % 10
+    batch = images[:SIZE], labels[:SIZE]
+    with folder() as where:
+        with hs.HyperSequenceWriter(where / "train.hsq", SIZE) as writer:
+            writer.extend(images, labels)
+        print(f"\n{keras.backend.backend()}: {N // SIZE} steps of {SIZE}")
+        row("filters", "ms a step, arrays", "as_keras / arrays", "as_keras / empty", "empty / arrays")
+        for width in (4, 16):
+            model = keras.Sequential(
+                [
+                    keras.layers.Input(SHAPE),
+                    keras.layers.Conv2D(width, 3, activation="relu"),
+                    keras.layers.MaxPooling2D(),
+                    keras.layers.Flatten(),
+                    keras.layers.Dense(10, activation="softmax"),
+                ]
+            )
+            model.compile("adam", "sparse_categorical_crossentropy")
+            clock = Clock()
+            feeds = {
+                "arrays": {"x": images, "y": labels, "batch_size": SIZE},
+                "as_keras": {"x": hs.open(where / "train.hsq").as_keras(shuffle_on_epoch=True, seed=1)},
+                "empty": {"x": Empty()},
+            }
+            seconds: dict[str, list[float]] = {name: [] for name in feeds}
+            for turn in range(ROUNDS + 1):
+                for name in sorted(feeds, key=lambda name: hash((name, turn))):
+                    model.fit(**feeds[name], epochs=1, verbose=0, callbacks=[clock])
+                    if turn:  # the first compiles
+                        seconds[name].append(clock.seconds)
+
+            def share(ours: str, other: str) -> str:
+                return f"{statistics.median(a / b for a, b in zip(seconds[ours], seconds[other], strict=True)):.3f}"
+
+            step = statistics.median(seconds["arrays"]) / (N // SIZE - 1) * 1e3
+            row(
+                width, f"{step:.2f}", share("as_keras", "arrays"), share("as_keras", "empty"), share("empty", "arrays")
+            )
+
+
+def main() -> None:
+    if os.environ.get("BENCH_FIT"):
+        compare()
+        return
+    for backend in sys.argv[1:] or ("tensorflow", "jax", "torch"):
+        environment = {**os.environ, "KERAS_BACKEND": backend, "BENCH_FIT": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        subprocess.run([sys.executable, "-m", "benchmarks.fit"], env=environment, check=True)
+
+
+if __name__ == "__main__":
+    main()
