@@ -85,6 +85,9 @@ class TorchLoader(FrameworkLoader):
             on_corrupt=on_corrupt,
         )
 
+    #: There is none; trainers that find a ``sampler`` look for this too.
+    batch_sampler = None
+
     @property
     def sampler(self) -> TorchLoader:
         """The loader itself: trainers such as Lightning's call ``loader.sampler.set_epoch(epoch)``."""
