@@ -19,7 +19,7 @@ from ..loader.state import Cursor
 from ..order import Uneven
 from ..schema import Batch
 from ..sequence import HyperSequence
-from ..sequence.arguments import whole_number
+from ..sequence.arguments import one_of, whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,10 @@ class Share:
     def __post_init__(self) -> None:
         if (self.rank is None) != (self.world is None):
             raise ArgumentError("rank and world go together: give both, or neither to ask the framework")
+        if self.global_batch is not None:
+            whole_number(self.global_batch, "global_batch", 1)
+        if self.uneven is not None:
+            one_of(self.uneven, "uneven", "pad", "drop", "short")
         if self.world is not None:
             world = whole_number(self.world, "world", 1)
             whole_number(self.rank, f"rank of {world}", 0, most=world - 1)
@@ -52,12 +56,12 @@ class Share:
             ArgumentError: The global batch cannot be dealt out evenly, or no batch is left.
         """
         if self.global_batch is not None:
-            n = whole_number(self.global_batch, "global_batch", 1)
-            if n % world:
+            n, rest = divmod(self.global_batch, world)
+            if rest or not n:
                 raise ArgumentError(
-                    f"global_batch={n} cannot be dealt out evenly to a world of {world}; take a multiple"
+                    f"global_batch={self.global_batch} cannot be dealt out evenly to a world of {world}; take a multiple"
                 )
-            sequence = sequence.rebatch(n // world, drop_last=sequence._drop_last)
+            sequence = sequence.rebatch(n, drop_last=sequence._drop_last)
         sharded = sequence._share is not None and self.rank is None and self.uneven is None
         if sharded or (world == 1 and self.uneven is None):
             return sequence
@@ -100,6 +104,7 @@ class FrameworkLoader(ABC, Iterable[Any]):
         self._whole = sequence._with()
         self._share = share
         self._options = options
+        Loader(self._whole, **options)  # refuses what makes no sense now, and not when training begins
         self._made: tuple[tuple[int, int], Loader] | None = None
 
     # --- for each framework ----------------------------------------------------------------------------------------
@@ -136,6 +141,11 @@ class FrameworkLoader(ABC, Iterable[Any]):
     def stats(self) -> LoaderStats:
         """What the newest pass did, and what held it back."""
         return self._loader().stats
+
+    @property
+    def skipped_blocks(self) -> int:
+        """As :attr:`hypersequence.Loader.skipped_blocks`."""
+        return self._loader().skipped_blocks
 
     def set_epoch(self, epoch: int) -> None:
         """As :meth:`hypersequence.Loader.set_epoch`: the next pass is this epoch's."""
@@ -190,19 +200,33 @@ class FrameworkLoader(ABC, Iterable[Any]):
 def _travelling(walk: LoaderIterator, drawn: Cursor, way: Way) -> Iterator[tuple[Leg, int, list[Any]]]:
     """Batches that lay together, where they are wanted, with the epoch and the number of the first one.
 
-    Where they have to travel, the next ones set out before these are handed over.
+    Where they have to travel, the next ones set out before these are handed over; if those cannot be made, these are
+    handed over all the same.
     """
-    before: tuple[Leg, int, Any] | None = None
+    if way.arrive is None:
+        yield from _setting_out(walk, drawn, way)
+        return
+    setting_out = _setting_out(walk, drawn, way)
+    coming, failed = _next(setting_out)
+    while coming is not None:
+        (leg, number, moving), (coming, failed) = coming, _next(setting_out)
+        yield leg, number, way.arrive(moving)
+    if failed is not None:
+        raise failed
+
+
+def _setting_out(walk: Any, drawn: Cursor, way: Way) -> Iterator[tuple[Leg, int, Any]]:
     for n_batches, together in walk:
         leg, last = drawn.mark()
-        setting_out = leg, last + 1 - n_batches, way.set_out(n_batches, together)
+        moving = way.set_out(n_batches, together)
         del together  # its memory is to be free for those that are made next
-        if way.arrive is None:
-            yield setting_out
-            del setting_out
-            continue
-        if before is not None:
-            yield *before[:2], way.arrive(before[2])
-        before = setting_out
-    if before is not None and way.arrive is not None:
-        yield *before[:2], way.arrive(before[2])
+        yield leg, last + 1 - n_batches, moving
+        del moving
+
+
+def _next(setting_out: Iterator[Any]) -> tuple[Any, Exception | None]:
+    """What sets out next, ``None`` at the end; or why it cannot."""
+    try:
+        return next(setting_out, None), None
+    except Exception as error:
+        return None, error

@@ -13,6 +13,7 @@ import numpy as np
 from ..order import Order, Sharded, compose
 from ..schema import Array, Batch
 from ..source import Source
+from ..source.buffers import lease
 from .ahead import Ahead
 from .arguments import share_of
 from .mapping import Mapper
@@ -74,6 +75,11 @@ class Delivery:
     def batch(self, start: int, stop: int) -> Batch:
         """The batch at these positions."""
         arrays = self.arrays(start, stop)
+        return self.build(arrays) if self.plain else self.finish(arrays, start, stop)
+
+    def owned(self, start: int, stop: int) -> Batch:
+        """The batch at these positions, in memory of its own."""
+        arrays = self.arrays(start, stop, lease)
         return self.build(arrays) if self.plain else self.finish(arrays, start, stop)
 
     def arrays(self, start: int, stop: int, allocate: Allocate | None = None) -> list[Array]:

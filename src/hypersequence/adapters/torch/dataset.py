@@ -8,12 +8,14 @@ from __future__ import annotations
 import operator
 import pickle
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, Literal
 
 import torch
 from torch.utils.data import Dataset, default_collate
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, PositionError
+from ...schema import Batch
 from ...sequence import HyperSequence
 from ...sequence.arguments import one_of
 from ..arrays import each_array
@@ -70,8 +72,16 @@ class TorchDataset(Dataset[Any]):
             PositionError: There is none of that number.
         """
         index = operator.index(index)
-        found = self.sequence.records[index] if self._unit == "record" else self.sequence[index]
-        return each_array(found, tensor_of)
+        return each_array(self.sequence.records[index] if self._unit == "record" else self._batch(index), tensor_of)
+
+    def _batch(self, index: int) -> Batch:
+        """A batch in memory of its own: what ``map`` makes of it may be a tensor over that memory."""
+        sequence = self.sequence
+        n = len(sequence)
+        if not -n <= index < n:
+            raise PositionError(f"batch {index} of a sequence of {n} batches")
+        start = index % n * sequence.batch_size()
+        return sequence._delivery.owned(start, min(start + sequence.batch_size(), sequence.n_records))
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Any]:
         """Several records, read in one gather, or several batches."""
@@ -83,6 +93,12 @@ class TorchDataset(Dataset[Any]):
     def collate(samples: Sequence[Any]) -> Any:
         """For ``DataLoader(collate_fn=...)``: records that came together stay so; any others are stacked."""
         return samples.batch if isinstance(samples, _Together) else default_collate(list(samples))
+
+    def __copy__(self) -> TorchDataset:
+        return TorchDataset(self.sequence, self._unit)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TorchDataset:
+        return copy(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_unit": self._unit, "_opened": None, "_pickled": self._pickled or pickle.dumps(self._opened)}
@@ -116,4 +132,4 @@ def _row(part: Any, index: int) -> Any:
         return part[index]
     if isinstance(part, dict):
         return {name: _row(member, index) for name, member in part.items()}
-    return tuple([_row(member, index) for member in part])
+    return None if part is None else tuple([_row(member, index) for member in part])

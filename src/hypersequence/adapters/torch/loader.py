@@ -127,10 +127,9 @@ def _device(device: torch.device | str | int | None) -> torch.device | None:
         return None
     try:
         found = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ArgumentError(f"device={device!r}: {error}") from error
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ArgumentError(f"device={device!r}: PyTorch does not find CUDA here")
+        torch.empty(0, device=found)
+    except Exception as error:  # of many types, AssertionError among them
+        raise ArgumentError(f"device={device!r}: PyTorch cannot put tensors there: {error}") from error
     return found
 
 

@@ -6,17 +6,11 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import torch
 
-from ...errors import ArgumentError, MissingPackageError
+from ...errors import ArgumentError
 from ...sequence import HyperSequence
 from ..arrays import refuse_types
-
-try:
-    import torch
-except ImportError as error:
-    raise MissingPackageError(
-        f"as_torch and as_torch_dataset need PyTorch ({error}): pip install 'hypersequence[torch]'"
-    ) from error
 
 #: Types that NumPy has from ml_dtypes: as what they cross over, and what PyTorch calls them.
 _CROSSING: dict[np.dtype[Any], tuple[type, torch.dtype]] = {
@@ -46,9 +40,11 @@ def tensors_of(array: Any, size: int | None) -> list[torch.Tensor]:
 
     The array is cut and not the tensor, since PyTorch takes longer for that.
     """
+    if isinstance(array, np.generic):  # a record of a single number
+        array = np.array(array)
     if not isinstance(array, np.ndarray):
         return [torch.as_tensor(array)]
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+    if not array.flags.writeable or any(stride < 0 or stride % array.itemsize for stride in array.strides):
         array = array.copy()
     crossing = _CROSSING.get(array.dtype)
     if crossing is not None:
