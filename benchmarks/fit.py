@@ -79,9 +79,7 @@ def compare() -> None:
                 return f"{statistics.median(a / b for a, b in zip(seconds[ours], seconds[other], strict=True)):.3f}"
 
             step = statistics.median(seconds["arrays"]) / (N // SIZE - 1) * 1e3
-            row(
-                width, f"{step:.2f}", share("as_keras", "arrays"), share("as_keras", "empty"), share("empty", "arrays")
-            )
+            row(width, f"{step:.2f}", share("as_keras", "arrays"), share("as_keras", "empty"), share("empty", "arrays"))
 
 
 def main() -> None:

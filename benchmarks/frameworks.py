@@ -1,4 +1,4 @@
-"""Batches as PyTorch's, JAX's and TensorFlow's own, beside the loader's arrays and beside a ``DataLoader`` over memmaps.
+"""Batches as PyTorch's, JAX's and TensorFlow's own, beside the loader's arrays and a ``DataLoader`` over memmaps.
 
 ``python -m benchmarks.frameworks [W1 W2 W3]`` (needs torch, jax and tensorflow). Records shuffled, hot page cache. Also
 what JAX and TensorFlow take for nothing but handing over batches that are there already.

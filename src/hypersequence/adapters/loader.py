@@ -59,7 +59,7 @@ class Share:
             n, rest = divmod(self.global_batch, world)
             if rest or not n:
                 raise ArgumentError(
-                    f"global_batch={self.global_batch} cannot be dealt out evenly to a world of {world}; take a multiple"
+                    f"global_batch={self.global_batch} does not divide evenly among a world of {world}: take a multiple"
                 )
             sequence = sequence.rebatch(n, drop_last=sequence._drop_last)
         sharded = sequence._share is not None and self.rank is None and self.uneven is None
@@ -104,8 +104,12 @@ class FrameworkLoader(ABC, Iterable[Any]):
         self._whole = sequence._with()
         self._share = share
         self._options = options
-        Loader(self._whole, **options)  # refuses what makes no sense now, and not when training begins
         self._made: tuple[tuple[int, int], Loader] | None = None
+        # What makes no sense is refused now, and not when training begins. The framework is not asked yet.
+        if share.rank is None:
+            Loader(self._whole, **options)
+        else:
+            self._loader()
 
     # --- for each framework ----------------------------------------------------------------------------------------
 

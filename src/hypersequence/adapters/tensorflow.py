@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any, Literal
 
+import ml_dtypes
 import numpy as np
 
 from ..errors import ArgumentError, MissingPackageError
@@ -69,7 +70,7 @@ def tf_dataset(
         epoch = next(epochs)
         return pieces(loader._walk(epoch, 0, epoch + 1, together=True), sequence.batch_size())
 
-    dataset = dataset_of(begin, _spec_of(loader.sequence))
+    dataset = dataset_of(begin, _spec_of(loader._read_from))
     return dataset.apply(tf.data.experimental.assert_cardinality(len(sequence)))
 
 
@@ -79,7 +80,8 @@ _LARGE_NBYTES = 2 << 20
 
 def buffers_for(sequence: HyperSequence) -> Literal["own", "view"]:
     """Where batches are best made: small ones are handed over several at a time, and have to lie together for that."""
-    return "view" if sequence.batch_size() * sequence.schema.record_nbytes > _LARGE_NBYTES else "own"
+    record_nbytes = sum(column.field.nbytes for column in sequence.columns)
+    return "view" if sequence.batch_size() * record_nbytes > _LARGE_NBYTES else "own"
 
 
 def pieces(batches: Any, batch_size: int) -> Iterator[list[np.ndarray]]:
@@ -91,9 +93,9 @@ def pieces(batches: Any, batch_size: int) -> Iterator[list[np.ndarray]]:
     """
     with closing(batches):
         for n_batches, together in batches:
-            arrays = tf.nest.flatten(together)
+            arrays = [_as_tensorflow_reads(array) for array in tf.nest.flatten(together)]
             if n_batches == 1:
-                yield [np.asarray(array)[np.newaxis] for array in arrays]
+                yield [array[np.newaxis] for array in arrays]
                 continue
             n_whole = len(arrays[0]) // batch_size
             if n_whole:
@@ -165,7 +167,7 @@ def _function(signature: list[Any], body: Callable[..., Any]) -> Any:
 def _spec_of(sequence: HyperSequence) -> Any:
     """What a batch of this sequence looks like, as TensorFlow says it."""
     delivery = sequence._delivery
-    n = sequence.batch_size()
+    n = min(sequence.batch_size(), sequence.n_records) or sequence.batch_size()
     first_axis = n if sequence.n_records % n == 0 else None
     if delivery.plain or not len(sequence):
         specs: list[Any] = [
@@ -175,12 +177,18 @@ def _spec_of(sequence: HyperSequence) -> Any:
     examples = [_without_none(sequence[0]), _without_none(sequence[-1])]
     try:
         return tf.nest.map_structure(_spec_of_both, *examples)
+    except ArgumentError:
+        raise
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"map: the first and the last batch have no common structure: {error}") from error
 
 
 def _spec_of_both(first: Any, last: Any) -> tf.TensorSpec:
     first, last = np.asarray(first), np.asarray(last)
+    if _reason(first.dtype) is not None:
+        raise ArgumentError(
+            f"map gives elements of type {first.dtype}, which TensorFlow does not take; convert them there"
+        )
     if first.ndim != last.ndim or first.dtype != last.dtype:
         raise ValueError(f"{first.dtype} of {first.ndim} axes, and {last.dtype} of {last.ndim}")
     shape = [a if a == b else None for a, b in zip(first.shape, last.shape, strict=True)]
@@ -189,13 +197,26 @@ def _spec_of_both(first: Any, last: Any) -> tf.TensorSpec:
 
 def _without_none(batch: Batch) -> Batch:
     if any(part is None for part in batch):
-        raise ArgumentError("TensorFlow has no None in a batch: map(lambda batch: (batch[1],)) gives the outputs alone")
+        raise ArgumentError(
+            "TensorFlow has no None in a batch: map(lambda batch: (batch[1],)) gives the outputs alone; a shard of "
+            "records without outputs is dealt out with uneven='short' or 'drop'"
+        )
     return batch
 
 
 def _reason(dtype: np.dtype[Any]) -> str | None:
+    if dtype == ml_dtypes.float8_e5m2:
+        return "as of version 2.21, its own optimiser of data sets fails with them; "
     try:
         tf.as_dtype(dtype)
     except TypeError:
         return ""
-    return None if dtype.kind not in "mM" else ""
+    return "" if dtype.kind in "mMO" else None
+
+
+def _as_tensorflow_reads(array: Any) -> np.ndarray[Any, Any]:
+    """The array as ``numpy_function`` takes it, which knows ASCII only, and no byte order but the machine's."""
+    array = np.asarray(array)
+    if array.dtype.kind == "U":
+        return np.char.encode(array, "utf-8")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -217,6 +218,9 @@ class Loader:
 class LoaderIterator(Iterator[Batch]):
     """One pass. Threads end when it is exhausted, closed or no longer referred to."""
 
+    # At the very end of a program modules are gone, and threads with them.
+    _getpid, _is_finalizing = staticmethod(os.getpid), staticmethod(sys.is_finalizing)
+
     def __init__(
         self,
         sequence: HyperSequence,
@@ -232,7 +236,7 @@ class LoaderIterator(Iterator[Batch]):
         self._run = self._begin()
 
     def _begin(self) -> Run:
-        self._pid = os.getpid()
+        self._pid = self._getpid()
         return Run(*self._made_of)
 
     def __iter__(self) -> LoaderIterator:
@@ -242,7 +246,7 @@ class LoaderIterator(Iterator[Batch]):
         run = self._run
         if self._ended:
             raise StopIteration
-        if run is None or os.getpid() != self._pid:
+        if run is None or self._getpid() != self._pid:
             # After an interruption, or a fork that left the threads in the other process: behind what was handed over.
             if run is not None:
                 _left_behind.append(run)
@@ -268,7 +272,7 @@ class LoaderIterator(Iterator[Batch]):
         """End the pass; threads finish the piece they are at, and stop. Batches stay valid."""
         self._ended = True
         run, self._run = self._run, None
-        if run is not None and os.getpid() == self._pid:
+        if run is not None and self._getpid() == self._pid and not self._is_finalizing():
             run.close()
 
     def __del__(self) -> None:

@@ -6,6 +6,7 @@ import mmap
 import os
 import stat
 import threading
+from collections.abc import Callable
 
 from ..errors import ClosedError, FileChangedError, FileError
 
@@ -26,8 +27,8 @@ class _Descriptor:
     def __init__(self, number: int) -> None:
         self.number = number
 
-    def __del__(self) -> None:
-        os.close(self.number)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at the very end there is no module ``os``
+        close(self.number)
 
 
 class FileHandle:

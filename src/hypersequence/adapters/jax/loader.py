@@ -72,12 +72,25 @@ class JaxLoader(FrameworkLoader):
         evict: bool = False,
         on_corrupt: Literal["error", "skip_block"] = "error",
     ) -> None:
-        if sharding is not None and (device is not None or rank is not None):
+        _check_place(device, sharding)
+        if sharding is not None and not (device is rank is world is None):
             raise ArgumentError(
-                "as_jax: a sharding says which devices and which part of the data; leave out the others"
+                "as_jax: a sharding says which devices and which part of the data; leave out device, rank and world"
+            )
+        if sharding is not None and uneven == "short":
+            raise ArgumentError(
+                "uneven='short' gives ranks batches of different sizes, which no global array is made of"
             )
         self._device, self._sharding, self._narrow = device, sharding, bool(narrow)
         refuse_types(sequence, "JAX", self._reason)
+        #: Which part of a global batch this process holds, of how many.
+        self._part = None if sharding is None else rank_of_rows(sharding, sequence.columns[0].field.shape)
+        dealt = sequence._share
+        if self._part is not None and dealt is not None and (dealt.rank, dealt.world) != self._part:
+            raise ArgumentError(
+                f"the sequence is rank {dealt.rank} of {dealt.world}, but the sharding makes this process rank "
+                f"{self._part[0]} of {self._part[1]}: leave shard() out, as_jax(sharding=...) does it"
+            )
         super().__init__(
             sequence,
             Share(rank, world, global_batch, uneven),
@@ -101,9 +114,7 @@ class JaxLoader(FrameworkLoader):
         )
 
     def _rank_and_world(self) -> tuple[int, int]:
-        if self._sharding is None:
-            return jax.process_index(), jax.process_count()
-        return rank_of_rows(self._sharding, self._whole.columns[0].field.shape)
+        return (jax.process_index(), jax.process_count()) if self._part is None else self._part
 
     def _check_layout(self, sharding: jax.sharding.Sharding) -> None:
         """Refuse a layout that does not fit the batches now, rather than in the middle of an epoch."""
@@ -117,7 +128,7 @@ class JaxLoader(FrameworkLoader):
                 shape = (size * world, *column.field.shape)
                 try:
                     sharding.shard_shape(shape)
-                except ValueError as error:
+                except (ValueError, IndexError) as error:
                     which = "the last batch" if size == rest else "batches"
                     raise ArgumentError(
                         f"the sharding does not fit {which} of {column.label}, of shape {shape}: {error} Lay out the "
@@ -141,3 +152,12 @@ class JaxLoader(FrameworkLoader):
 
         # On a CPU nothing travels.
         return Way(set_out, None if on_cpu else lambda batches: batches)
+
+
+def _check_place(device: Any, sharding: Any) -> None:
+    if device is not None and not isinstance(device, jax.Device):
+        raise ArgumentError(f"device={device!r}: expected one of jax.devices(), or sharding= for several of them")
+    if sharding is not None and not isinstance(sharding, jax.sharding.Sharding):
+        raise ArgumentError(
+            f"sharding={sharding!r}: expected a jax.sharding.Sharding, such as NamedSharding(mesh, spec)"
+        )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, MissingPackageError
+from ...source.buffers import lease
 
 try:
     import jax
@@ -61,8 +62,10 @@ class Put:
         Raises:
             ArgumentError: JAX has no such type, or would cut it down; or the layout does not fit.
         """
-        if not isinstance(array, np.ndarray):  # map() may give JAX's own arrays
-            return jax.device_put(array, self._sharding or self._device)
+        if not isinstance(array, np.ndarray):  # from map()
+            if isinstance(array, jax.Array) and self._sharding is None:
+                return jax.device_put(array, self._device)
+            array = np.asarray(array)
         if self._narrow and array.dtype in NARROW:
             array = _narrowed(array)
         known = self._known.get((array.shape, array.dtype))
@@ -78,9 +81,9 @@ class Put:
                 f"JAX would make {NARROW[array.dtype]} of {array.dtype} in silence: call "
                 "jax.config.update('jax_enable_x64', True), say as_jax(narrow=True), or convert it in map(...)"
             )
-        if self._sharding is not None:
-            return self._laid_out(array, self._sharding)
         try:
+            if self._sharding is not None:
+                return self._laid_out(array, self._sharding)
             put = jax.device_put(array, self._device)
         except TypeError as error:
             raise ArgumentError(
@@ -98,10 +101,10 @@ class Put:
         return put
 
     def _laid_out(self, array: np.ndarray[Any, Any], sharding: jax.sharding.Sharding) -> jax.Array:
-        shape = (len(array) * self._world, *array.shape[1:])
+        shape = (array.shape[0] * self._world, *array.shape[1:]) if array.ndim else ()
         try:
             return jax.make_array_from_process_local_data(sharding, array, shape)
-        except ValueError as error:
+        except (ValueError, IndexError) as error:
             raise ArgumentError(f"the sharding does not fit a global batch of shape {shape}: {error}") from error
 
 
@@ -122,7 +125,7 @@ def rank_of_rows(sharding: jax.sharding.Sharding, record_shape: tuple[int, ...])
     try:
         for device, index in sharding.devices_indices_map((n, *record_shape)).items():
             rows[device.process_index].update(range(*index[0].indices(n)))
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         raise ArgumentError(f"the sharding does not fit records of shape {record_shape}: {error}") from error
     parts = sorted({tuple(sorted(of_process)) for of_process in rows.values()})
     mine = tuple(sorted(rows[jax.process_index()]))
@@ -145,4 +148,6 @@ def _narrowed(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
                 raise ArgumentError(
                     f"narrow=True: {value} does not fit {wanted}; turn jax_enable_x64 on, or use map(...)"
                 )
-    return array.astype(wanted)
+    cut = lease(array.shape, wanted)  # at a multiple of 64, so that JAX does not copy it once more
+    np.copyto(cut, array, casting="unsafe")
+    return cut

@@ -271,8 +271,9 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
         from ..torch.tensors import tensor_of
 
         def convert(array: Any) -> Any:
-            # Keras knows which of NumPy's unsigned types PyTorch can hardly compute with.
-            return keras.ops.convert_to_tensor(array if array.dtype.kind == "u" else tensor_of(array))
+            # Keras knows which of NumPy's unsigned types PyTorch can hardly compute with, and what else map() may give.
+            ours = isinstance(array, np.ndarray | np.generic) and array.dtype.kind != "u"
+            return keras.ops.convert_to_tensor(tensor_of(array) if ours else array)
 
         return _Passes(lambda: (each_array(batch, convert) for batch in self._batches()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -103,23 +104,33 @@ class TorchLoader(FrameworkLoader):
         if device is not None and device.type == "cuda":
             copies = _Copies(device, size)
             return Way(copies.set_out, copies.arrive)
-        finish: Callable[[torch.Tensor], torch.Tensor] | None = None
+        move: Callable[[torch.Tensor], torch.Tensor] | None = None
         if device is not None and device.type != "cpu":
-            finish = lambda tensor: tensor.to(device, non_blocking=True)  # noqa: E731
+            # Only CUDA keeps memory as it is until an asynchronous copy has read it, and ours is used again at once.
+            move = lambda tensor: tensor.to(device)  # noqa: E731
         elif self._pin_memory:
-            finish = torch.Tensor.pin_memory
-        return Way(lambda n_batches, together: _batches(n_batches, together, size, finish))
+            move = _pin
+        return Way(lambda n_batches, together: _batches(n_batches, together, size, move))
 
 
 def _batches(
-    n_batches: int, together: Batch, size: int, finish: Callable[[torch.Tensor], torch.Tensor] | None
+    n_batches: int, together: Batch, size: int, move: Callable[[torch.Tensor], torch.Tensor] | None
 ) -> list[Any]:
-    """Batches that lie together, as tensors of their own."""
+    """Batches that lie together, as tensors of their own; what moves them moves them together."""
+
+    def tensor(array: Any) -> torch.Tensor:
+        return tensor_of(array) if move is None else move(tensor_of(array))
+
     if n_batches == 1:
-        whole = each_array(together, tensor_of)
-        return [whole if finish is None else each_array(whole, finish)]
-    batches = apart(together, n_batches, lambda array: tensors_of(array, size))
-    return batches if finish is None else [each_array(batch, finish) for batch in batches]
+        return [each_array(together, tensor)]
+    return apart(
+        together, n_batches, lambda array: tensors_of(array, size) if move is None else tensor(array).split(size)
+    )
+
+
+def _pin(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in pinned memory, unless it is there already, or on a GPU, where map() may have put it."""
+    return tensor.pin_memory() if tensor.device.type == "cpu" else tensor
 
 
 def _device(device: torch.device | str | int | None) -> torch.device | None:
@@ -127,7 +138,11 @@ def _device(device: torch.device | str | int | None) -> torch.device | None:
         return None
     try:
         found = torch.device(device)
-        torch.empty(0, device=found)
+        if found.type != "cuda":
+            torch.empty(0, device=found)
+        # CUDA is not to be started here: it does not survive a fork, and a rank may not have its device yet.
+        elif not torch.cuda.is_available() or (found.index or 0) >= torch.cuda.device_count():
+            raise RuntimeError(f"there are {torch.cuda.device_count()} CUDA devices")
     except Exception as error:  # of many types, AssertionError among them
         raise ArgumentError(f"device={device!r}: PyTorch cannot put tensors there: {error}") from error
     return found
@@ -135,25 +150,37 @@ def _device(device: torch.device | str | int | None) -> torch.device | None:
 
 def _pinned(nbytes: int) -> Array:
     """Memory that a GPU can read by itself; the loader uses it as a ring."""
-    return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True).numpy()
+    return torch.empty(nbytes, dtype=torch.uint8, device="cpu", pin_memory=True).numpy()
+
+
+@cache
+def _stream(index: int) -> torch.cuda.Stream:
+    """One for all passes: PyTorch keeps the memory that was used on a stream for that stream."""
+    return torch.cuda.Stream(index)
 
 
 class _Copies:
     """Copies to a GPU that run while it computes.
 
     What sets out while the batches before it are used has arrived when it is handed over. So its place in the ring,
-    which is used again two steps later, is free by then.
+    which is used again two steps later, is free by then. Nothing else guards that place: PyTorch does not know that
+    this memory is one of its own.
     """
 
     def __init__(self, device: torch.device, size: int) -> None:
-        self._device, self._size = device, size
-        self._stream = torch.cuda.Stream(device)
+        index = torch.cuda.current_device() if device.index is None else device.index
+        self._device, self._size = torch.device("cuda", index), size
+        self._stream = _stream(index)
 
     def set_out(self, n_batches: int, together: Batch) -> tuple[list[Any], Any]:
-        """Begin to copy."""
+        """Begin to copy. What ``map`` or the weights of a shard made lies outside the ring, and is pinned first."""
         with torch.cuda.stream(self._stream):
-            moved = _batches(n_batches, together, self._size, lambda tensor: tensor.to(self._device, non_blocking=True))
-            return moved, self._stream.record_event()
+            moved = _batches(
+                n_batches, together, self._size, lambda tensor: _pin(tensor).to(self._device, non_blocking=True)
+            )
+            event = torch.cuda.Event(blocking=True)  # waiting for it leaves the core to the loader's threads
+            event.record(self._stream)
+            return moved, event
 
     def arrive(self, moving: tuple[list[Any], Any]) -> list[Any]:
         """The batches, once they are there; the stream that computes uses memory that was taken for the other one."""

@@ -43,7 +43,10 @@ def tensors_of(array: Any, size: int | None) -> list[torch.Tensor]:
     if isinstance(array, np.generic):  # a record of a single number
         array = np.array(array)
     if not isinstance(array, np.ndarray):
-        return [torch.as_tensor(array)]
+        try:
+            return [torch.as_tensor(array)]
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ArgumentError(f"map(...) gave {array!r:.80}, of which PyTorch makes no tensor: {error}") from error
     if not array.flags.writeable or any(stride < 0 or stride % array.itemsize for stride in array.strides):
         array = array.copy()
     crossing = _CROSSING.get(array.dtype)
