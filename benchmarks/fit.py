@@ -1,4 +1,4 @@
-"""A Keras ``fit`` fed by ``as_keras``, beside the same fit fed from arrays in memory, and from a data set that does nothing.
+"""A Keras ``fit`` fed by ``as_keras``, by arrays in memory, and by a data set that does nothing.
 
 ``python -m benchmarks.fit [tensorflow jax torch]``: each backend in a process of its own.
 """
@@ -21,7 +21,7 @@ def compare() -> None:
 
     import hypersequence as hs
 
-    from .measure import folder, row
+    from .measure import folder, ratio, row
 
     class Empty(keras.utils.PyDataset):
         """The floor: the same batch over and over."""
@@ -75,11 +75,9 @@ def compare() -> None:
                     if turn:  # the first compiles
                         seconds[name].append(clock.seconds)
 
-            def share(ours: str, other: str) -> str:
-                return f"{statistics.median(a / b for a, b in zip(seconds[ours], seconds[other], strict=True)):.3f}"
-
             step = statistics.median(seconds["arrays"]) / (N // SIZE - 1) * 1e3
-            row(width, f"{step:.2f}", share("as_keras", "arrays"), share("as_keras", "empty"), share("empty", "arrays"))
+            pairs = (("as_keras", "arrays"), ("as_keras", "empty"), ("empty", "arrays"))
+            row(width, f"{step:.2f}", *(f"{ratio(seconds, ours, other):.3f}" for ours, other in pairs))
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import statistics
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,7 @@ def sampler(dataset: Dataset, size: int) -> BatchSampler:
 
 def main() -> None:
     jax.config.update("jax_enable_x64", True)
+    warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # DataLoader's workers do not use JAX
     for name in sys.argv[1:] or WORKLOADS:
         measure(name)
 

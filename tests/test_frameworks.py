@@ -15,6 +15,8 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import SGDClassifier
 
 import hypersequence as hs
+from hypersequence.adapters.arrays import apart, each_array
+from hypersequence.adapters.loader import FrameworkLoader, Share, Way
 
 N = 211
 EPOCHS = 2
@@ -173,3 +175,39 @@ def test_a_classifier_of_scikit_learn_learns_digits_batch_by_batch(tmp_path: Pat
         assert sum(scores) / test.n_records > 0.9
         x, y = test.records[:]
         assert model.score(x, y) == pytest.approx(sum(scores) / len(y))
+
+
+class Late(FrameworkLoader):
+    """A device whose copies read a batch at the last moment: when it is handed over."""
+
+    def __init__(self, sequence, **options):
+        super().__init__(sequence, Share(None, None, None, None), **options)
+
+    def _rank_and_world(self):
+        return 0, 1
+
+    def _way(self, world):
+        size = self.batch_size
+
+        def set_out(n_batches, together):
+            cut = lambda array: [array[start : start + size] for start in range(0, len(array), size)]  # noqa: E731
+            return apart(together, n_batches, cut) if n_batches > 1 else [together]
+
+        return Way(set_out, lambda batches: [each_array(batch, np.array) for batch in batches])
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+@pytest.mark.parametrize("prefetch", [None, 1, 3])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_ring_is_not_used_again_while_a_batch_is_on_its_way(tmp_path: Path, threads, prefetch, mapped) -> None:
+    with hs.HyperSequenceWriter(tmp_path / "a.hsq", 32) as writer:
+        writer.extend(np.repeat(np.arange(1200, dtype=np.int32), 4097).reshape(1200, 4097), np.arange(1200))
+    with hs.open(tmp_path / "a.hsq") as file:
+        sequence = file.shuffled(1).rebatch(30)
+        sequence = sequence.map(lambda batch: batch) if mapped else sequence
+        own = lambda nbytes: np.empty(nbytes, np.uint8)  # noqa: E731
+        got = list(Late(sequence, buffers=own, threads=threads, prefetch=prefetch))
+        expected = list(sequence)
+        assert len(got) == len(expected)
+        for (x, y), (image, label) in zip(got, expected, strict=True):
+            assert np.array_equal(x, image) and np.array_equal(y, label)

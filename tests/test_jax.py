@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import hypersequence as hs
 from hypersequence.elements import dtype_from_name
@@ -966,3 +967,18 @@ def test_a_training_loop_learns(tmp_path: Path) -> None:
         assert loader.stats.batches == len(loader)
         assert "epoch 4" in repr(loader) and "JaxLoader" in repr(loader)
     assert float(loss) < 1e-4 and np.allclose(weights, truth, atol=1e-2)
+
+
+def test_a_sharding_refuses_what_would_make_a_global_array_wrong(numbered: Path) -> None:
+    sharding = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
+    with hs.open(numbered) as seq:
+        with pytest.raises(hs.ArgumentError, match="different sizes"):
+            seq.as_jax(sharding=sharding, uneven="short")
+        with pytest.raises(hs.ArgumentError, match=r"leave shard\(\) out"):
+            seq.shard(1, 2).as_jax(sharding=sharding)
+        with pytest.raises(hs.ArgumentError, match="rank and world"):
+            seq.as_jax(sharding=sharding, world=2)
+        with pytest.raises(hs.ArgumentError, match=r"jax\.devices"):
+            seq.as_jax(device="cpu")
+        with pytest.raises(hs.ArgumentError, match="NamedSharding"):
+            seq.as_jax(sharding=jax.devices()[0])

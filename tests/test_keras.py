@@ -526,3 +526,17 @@ def test_initial_epoch_and_state(tmp_path: Path, backend: str) -> None:
         assert abs(total / seq.n_records - whole) < 1e-3 * whole
         """,
     )
+
+
+def test_map_may_give_tensors_to_the_torch_backend(tmp_path: Path) -> None:
+    run(
+        "torch",
+        tmp_path,
+        """
+        import torch
+        seq = write(folder / "a.hsq").map(lambda batch: (torch.from_numpy(batch[0]), batch[1][::-1]))
+        model = recorder()
+        model.fit(seq.as_keras(), epochs=1, verbose=0)
+        assert model.trained == [3, 7, 11, 15, 17], model.trained
+        """,
+    )
