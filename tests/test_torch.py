@@ -1370,7 +1370,6 @@ def trainer(folder: Path, epochs: int, **options):
 
 @pytest.fixture
 def lightning_says_nothing_of_resuming():
-    pytest.importorskip("lightning")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*(resum|not stateful|mid-epoch|ended before the epoch).*")
         yield
@@ -1544,7 +1543,9 @@ DDP = """
 class TestAccelerate:
     @pytest.fixture
     def accelerator(self, tmp_path: Path):
-        return pytest.importorskip("accelerate").Accelerator(cpu=True)
+        from accelerate import Accelerator
+
+        return Accelerator(cpu=True)
 
     def test_a_loader_is_prepared(self, numbered: Path, accelerator) -> None:
         with hs.open(numbered) as file:

@@ -67,11 +67,6 @@ class Leg:
         size, n_records = self.delivery.batch_size, self.delivery.n_records
         return size if (batch + 1) * size <= n_records else n_records - batch * size
 
-    def n_records_of(self, first: int, last: int) -> int:
-        """Records of batches ``first .. last-1`` of this rank."""
-        start, stop = self.bounds(first, last)
-        return stop - start
-
     def is_contiguous(self, batch: int) -> bool:
         """Whether the records of a batch follow each other."""
         return isinstance(self.delivery.order.span(*self.bounds(batch, batch + 1)), range)

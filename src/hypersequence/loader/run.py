@@ -106,11 +106,16 @@ class Run:
     def next(self) -> Batch | None:
         """The next batch; ``None`` when the pass is over."""
         begun = time.perf_counter()
-        job = self._current_job()
-        if job is None:
-            return None
-        batch = job.batch(self._number)
-        self._hand_over(job, 1, begun)
+        job, number = self._current, self._number
+        if job is None or number == job.last:
+            job = self._take()
+            if job is None:
+                return None
+            number = job.first
+        batch = job.batch(number)
+        self._number = number + 1
+        self._cursor.handed_over(job.leg, number)
+        self._count(begun, 1, job.leg.n_records(number))
         return batch
 
     def next_together(self) -> tuple[int, Batch] | None:
@@ -119,32 +124,24 @@ class Run:
         ``None`` when the pass is over.
         """
         begun = time.perf_counter()
-        job = self._current_job()
-        if job is None:
-            return None
-        together = job.together(self._number)
-        self._hand_over(job, together[0], begun)
-        return together
-
-    def _current_job(self) -> Job | Inline | None:
-        """The job that has the next batch, done; ``None`` when the pass is over."""
-        job = self._current
-        if job is None or self._number == job.last:
+        job, first = self._current, self._number
+        if job is None or first == job.last:
             job = self._take()
             if job is None:
-                self._cursor.move(self._end_epoch, 0)
-            else:
-                self._number = job.first
-        return job
+                return None
+            first = job.first
+        n_batches, batch = job.together(first)
+        self._number = last = first + n_batches
+        self._cursor.handed_over(job.leg, last - 1)
+        start, stop = job.leg.bounds(first, last)
+        self._count(begun, n_batches, stop - start)
+        return n_batches, batch
 
-    def _hand_over(self, job: Job | Inline, n_batches: int, begun: float) -> None:
-        """Count batches that somebody gets now."""
-        leg, first = job.leg, self._number
-        self._number = first + n_batches
-        self._cursor.handed_over(leg, first + n_batches - 1)
+    def _count(self, begun: float, n_batches: int, n_records: int) -> None:
+        """Take into the statistics what somebody asked for at that moment and gets now."""
         stats = self._stats
         stats.batches += n_batches
-        stats.records += leg.n_records(first) if n_batches == 1 else leg.n_records_of(first, first + n_batches)
+        stats.records += n_records
         now = time.perf_counter()
         if self._begun_at is None:
             stats.first_s, self._begun_at = now - begun, now
@@ -157,6 +154,7 @@ class Run:
         self._current = None
         self._top_up()
         if not self._jobs:
+            self._cursor.move(self._end_epoch, 0)
             return None
         job = self._jobs[0]
         self._note_queue()
