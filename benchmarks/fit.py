@@ -9,9 +9,8 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 
-N, SIZE, SHAPE, ROUNDS = 16_384, 64, (28, 28, 1), 7
+N, SIZE, ROUNDS = 16_384, 64, 7
 
 
 def compare() -> None:
@@ -22,6 +21,7 @@ def compare() -> None:
     import hypersequence as hs
 
     from .measure import folder, ratio, row
+    from .training import SHAPE, Steps, model_of
 
     class Empty(keras.utils.PyDataset):
         """The floor: the same batch over and over."""
@@ -32,18 +32,6 @@ def compare() -> None:
         def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
             return batch
 
-    class Clock(keras.callbacks.Callback):
-        """Times an epoch behind its first batch."""
-
-        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
-            """Begin to count."""
-            if batch == 0:
-                self.begun = time.perf_counter()
-
-        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-            """Stop."""
-            self.seconds = time.perf_counter() - self.begun
-
     images, labels = np.random.default_rng(0).random((N, *SHAPE), np.float32), np.arange(N) % 10
     batch = images[:SIZE], labels[:SIZE]
     with folder() as where:
@@ -52,17 +40,7 @@ def compare() -> None:
         print(f"\n{keras.backend.backend()}: {N // SIZE} steps of {SIZE}")
         row("filters", "ms a step, arrays", "as_keras / arrays", "as_keras / empty", "empty / arrays")
         for width in (4, 16):
-            model = keras.Sequential(
-                [
-                    keras.layers.Input(SHAPE),
-                    keras.layers.Conv2D(width, 3, activation="relu"),
-                    keras.layers.MaxPooling2D(),
-                    keras.layers.Flatten(),
-                    keras.layers.Dense(10, activation="softmax"),
-                ]
-            )
-            model.compile("adam", "sparse_categorical_crossentropy")
-            clock = Clock()
+            model, clock = model_of(width), Steps()
             feeds = {
                 "arrays": {"x": images, "y": labels, "batch_size": SIZE},
                 "as_keras": {"x": hs.open(where / "train.hsq").as_keras(shuffle_on_epoch=True, seed=1)},
@@ -73,9 +51,9 @@ def compare() -> None:
                 for name in sorted(feeds, key=lambda name: hash((name, turn))):
                     model.fit(**feeds[name], epochs=1, verbose=0, callbacks=[clock])
                     if turn:  # the first compiles
-                        seconds[name].append(clock.seconds)
+                        seconds[name].append(clock.step)
 
-            step = statistics.median(seconds["arrays"]) / (N // SIZE - 1) * 1e3
+            step = statistics.median(seconds["arrays"]) * 1e3
             pairs = (("as_keras", "arrays"), ("as_keras", "empty"), ("empty", "arrays"))
             row(width, f"{step:.2f}", *(f"{ratio(seconds, ours, other):.3f}" for ours, other in pairs))
 
