@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from functools import partial
 
 from ..schema import Array, Batch
 from ..sequence.delivery import Allocate
 from .legs import Chunk, Leg
 from .stats import LoaderStats
+from .threads import Task, Threads
 
 #: About what one thread makes at a time: half a millisecond of copying, several times a hand-over.
 PART_NBYTES = 4 << 20
@@ -88,8 +88,8 @@ class Job:
     """
 
     __slots__ = (
-        "_allocate", "_chunk", "_counter", "_cuts", "_error", "_futures", "_made", "_out", "_run_here", "_start",
-        "_stop", "_views", "done", "first", "gather_s", "last", "leg", "map_s",
+        "_allocate", "_chunk", "_counter", "_cuts", "_error", "_made", "_out", "_start", "_stop", "_tasks", "_views",
+        "done", "first", "gather_s", "last", "leg", "map_s",
     )  # fmt: skip
 
     def __init__(
@@ -110,8 +110,6 @@ class Job:
         self._out: list[Array] = []
         self._made: list[Batch] = []
         self._error: Exception | None = None
-        self._futures: dict[int, Future[None]] = {}
-        self._run_here: set[int] = set()
         self._cuts = [(self._start, self._stop)]
         n_parts = round((self._stop - self._start) * leg.record_nbytes / PART_NBYTES)
         if cut is not None:
@@ -121,40 +119,32 @@ class Job:
             self._cuts = list(itertools.pairwise(cuts))
         if len(self._cuts) > 1:
             self._out = leg.delivery.new_arrays(self._stop - self._start, allocate)  # by whom, if not here?
+        self._tasks = [Task(partial(self._run, start, stop)) for start, stop in self._cuts]
         self._counter = itertools.count(1)  # counts parts; next() is one step that no other thread can come between
 
     def begin(self) -> None:
         """Run the first part here and now."""
-        self._run_here.add(0)
-        self._run(0)
+        self._tasks[0].run()
 
-    def submit(self, pool: ThreadPoolExecutor) -> None:
+    def submit(self, threads: Threads) -> None:
         """Have threads run the other parts."""
-        with suppress(RuntimeError):  # the interpreter is ending: whoever takes the batch makes it
-            for number in range(len(self._cuts)):
-                if number not in self._run_here:
-                    self._futures[number] = pool.submit(self._run, number)
+        for task in self._tasks:
+            if not task.done:
+                threads.give(task)
 
     def help(self) -> bool:
         """Run a part that no thread has begun, if there is one."""
-        for number in range(len(self._cuts)):
-            future = self._futures.get(number)
-            if number not in self._run_here and (future is None or future.cancel()):
-                self._run_here.add(number)
-                self._run(number)
-                return True
-        return False
+        return any(task.run() for task in self._tasks)
 
     def wait(self) -> None:
         """Wait until threads have finished what they began; raises only what ends a program."""
-        for number, future in self._futures.items():
-            if number not in self._run_here:
-                future.result()
+        for task in self._tasks:
+            task.wait()
 
     def cancel(self) -> None:
         """Have threads leave alone what they have not begun."""
-        for future in self._futures.values():
-            future.cancel()
+        for task in self._tasks:
+            task.cancel()
 
     def batch(self, number: int) -> Batch:
         """Batch ``number`` of the leg, once the job is done.
@@ -187,14 +177,13 @@ class Job:
 
     # --- in any thread -----------------------------------------------------------------------------------------------
 
-    def _run(self, part: int) -> None:
-        """One part; the last of them makes the batches."""
+    def _run(self, start: int, stop: int) -> None:
+        """The part between two positions; the last to be finished makes the batches."""
         begun = time.perf_counter()
         try:
             if not self._out and not self._one_by_one():
                 self._out = self.leg.delivery.new_arrays(self._stop - self._start, self._allocate)
             if self._out and self._error is None:
-                start, stop = self._cuts[part]
                 self._copy(start, stop, [array[start - self._start : stop - self._start] for array in self._out])
         except Exception as error:  # raised again where the batch is asked for
             self._error = error

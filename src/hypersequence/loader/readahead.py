@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 
 from ..errors import HyperSequenceError
@@ -16,6 +16,7 @@ from ..source import Source
 from ..source.readahead import ASKED_AHEAD_NBYTES, STEP_NBYTES
 from .legs import Leg
 from .stats import LoaderStats
+from .threads import Task, Threads
 
 #: Stretches that are short are begun this far ahead, so that the disk never stands still.
 _AHEAD_NBYTES = 32 << 20
@@ -82,7 +83,7 @@ class ReadAhead:
         source: Source,
         chosen: tuple[int, ...],
         legs: Iterable[Leg],
-        pool: ThreadPoolExecutor | None,
+        pool: Threads | None,
         evict: bool,
         stats: LoaderStats,
     ) -> None:
@@ -92,7 +93,7 @@ class ReadAhead:
         self._size = source.block_records * max(1, STEP_NBYTES // block_nbytes)
         self._coming = self._stretches(legs)
         self._queue: deque[Stretch] = deque()
-        self._task: Future[None] | None = None
+        self._task: Task | None = None
         self._moving = False  # whether the first stretch is there
         self.stopped = False
 
@@ -149,14 +150,13 @@ class ReadAhead:
 
     def push(self, epoch: int, position: int) -> None:
         """Have the thread read on, as far as that is due when batches up to ``position`` were asked for."""
-        if self._pool is None or (self._task is not None and not self._task.done()):
+        if self._pool is None or (self._task is not None and not self._task.done):
             return
         self._extend()
         for stretch in self._queue:
             due = self._due(stretch, epoch, position)
             if not stretch.finished and stretch.n_done < due:
-                with suppress(RuntimeError):  # the interpreter is ending: whoever needs the stretch reads it
-                    self._task = self._pool.submit(self._read, tuple(self._queue), stretch, due)
+                self._give(self._pool, partial(self._read, tuple(self._queue), stretch, due))
                 return
 
     def _due(self, stretch: Stretch, epoch: int, position: int) -> float:
@@ -193,21 +193,25 @@ class ReadAhead:
         self._stats.read_s += time.perf_counter() - begun
 
     def _settled(self) -> bool:
-        """Wait for what the thread is doing, if it is doing something."""
-        if self._task is None or self._task.done():
+        """Have what the thread was given be done, if that is not so already."""
+        if self._task is None or self._task.done:
             return False
-        self._task.result()
+        self._task.wait()
         return True
+
+    def _give(self, pool: Threads, function: Callable[[], None]) -> None:
+        """Have the thread do something next."""
+        self._task = Task(function)
+        pool.give(self._task)
 
     def _leave(self, stretch: Stretch) -> None:
         if not self._evict:
             return
         self._settled()
-        if self._pool is not None:
-            with suppress(RuntimeError):
-                self._task = self._pool.submit(self._drop, stretch)
-                return
-        self._drop(stretch)
+        if self._pool is None:
+            self._drop(stretch)
+        else:
+            self._give(self._pool, partial(self._drop, stretch))
 
     def _drop(self, stretch: Stretch) -> None:
         if stretch.scattered:

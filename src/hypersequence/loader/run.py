@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from ..schema import Array, Batch
@@ -21,6 +20,7 @@ from .legs import Chunk, Leg, legs
 from .readahead import ReadAhead
 from .state import Cursor
 from .stats import LoaderStats
+from .threads import Threads
 
 _IN_FLIGHT_NBYTES = 64 << 20
 _MAX_JOBS = 16
@@ -79,8 +79,8 @@ class Run:
             allocate = settings.buffers if callable(settings.buffers) else lease_bytes
             nbytes = self._job_batches * (batch_nbytes + 64 * len(sequence.columns))
             self._memory = Ring(self._n_jobs + 2, nbytes, allocate).take
-        self._pool = ThreadPoolExecutor(settings.threads, "hsq gather") if settings.threads else None
-        self._reader = ThreadPoolExecutor(1, "hsq read ahead") if settings.threads else None
+        self._pool = Threads(settings.threads, "hsq gather") if settings.threads else None
+        self._reader = Threads(1, "hsq read ahead") if settings.threads else None
         epoch, position = cursor.place()
         coming = legs(sequence, epoch, position, end_epoch)
         self._planned = self._plan(coming)
@@ -245,4 +245,4 @@ class Run:
             job.cancel()
         for pool in (self._pool, self._reader):
             if pool is not None:
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.close()

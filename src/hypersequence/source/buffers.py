@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import mmap
 import sys
-from typing import Any
+import weakref
+from collections import deque
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -24,43 +26,44 @@ _HUGE_NBYTES = 4 << 20
 _BYTE = np.dtype(np.uint8)
 
 
-class _Shelf(list[mmap.mmap]):
-    """Idle buffers of one size, and how many of them are worth keeping."""
+class _Ticket(weakref.ref["_Lease"]):
+    """Tells a shelf of a lease's end, and holds the memory that comes back."""
 
-    __slots__ = ("limit",)
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        # One is kept however large it is: a loop that holds one batch at a time needs just that.
-        self.limit = max(1, MAX_IDLE_NBYTES // size)
+    __slots__ = ("memory",)
+    memory: mmap.mmap
 
 
+#: Idle buffers of one size, by their tickets: no more than are worth keeping.
+_Shelf: TypeAlias = "deque[_Ticket]"
 _shelves: dict[int, _Shelf] = {}
+
+
+class _Pages(np.ndarray[Any, Any]):
+    """The base of a lease, which keeps the lease's ticket."""
+
+    __slots__ = ("ticket",)
+    ticket: _Ticket
 
 
 class _Lease(np.ndarray[Any, Any]):
     """Keeps a piece of memory off its shelf for as long as some array's ``base`` is this one.
 
-    NumPy shortens a chain of bases only over plain arrays, and this one's own base is a mapping, so the chain of every
-    view ends here. ``__del__`` may run in any thread and in the middle of any allocation: it takes no lock, and list
-    operations are atomic.
+    NumPy shortens a chain of bases only over arrays of one type, so the chain of every view ends here.
+
+    What happens at its end is the interpreter's alone: of a ticket, which is a weak reference, the function is called
+    that puts it on the shelf. A ``__del__`` would do the same in a line or two; but a Ctrl-C that arrives in those is
+    ignored, as is any exception there, and of programs that waste no time between batches one in seventy went on.
     """
 
     __slots__ = ()
 
-    def __del__(self) -> None:
-        shelf = _shelves.get(self.nbytes)
-        memory: Any = self.base
-        # Three references are ours: the base, this name, the argument. With more, somebody went for the memory itself.
-        if shelf is not None and len(shelf) < shelf.limit and sys.getrefcount(memory) <= 3:
-            shelf.append(memory)
-
 
 def _shelf(size: int) -> _Shelf:
     """The shelf of a size that was not used before; the others are cleared if they hold too much together."""
+    # One is kept however large it is: a loop that holds one batch at a time needs just that.
     if size + sum(other * len(idle) for other, idle in list(_shelves.items())) > MAX_IDLE_NBYTES:
         _shelves.clear()
-    return _shelves.setdefault(size, _Shelf(size))
+    return _shelves.setdefault(size, deque(maxlen=max(1, MAX_IDLE_NBYTES // size)))
 
 
 def _fresh(size: int) -> mmap.mmap:
@@ -90,7 +93,14 @@ def lease_of(nbytes: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array
     if shelf is None:
         shelf = _shelf(size)
     try:
-        memory = shelf.pop()
+        memory: Any = shelf.pop().memory
+        # Two references are ours, this name and the argument. With more, somebody went for the memory itself.
+        if sys.getrefcount(memory) > 2:
+            memory = _fresh(size)
     except IndexError:
         memory = _fresh(size)
-    return np.ndarray(shape, dtype, _Lease((size,), _BYTE, memory))
+    pages = _Pages((size,), _BYTE, memory)
+    leased = _Lease((size,), _BYTE, pages)
+    pages.ticket = ticket = _Ticket(leased, shelf.append)
+    ticket.memory = memory
+    return np.ndarray(shape, dtype, leased)
