@@ -1,0 +1,80 @@
+"""Side by side with every system that feeds training from disk: ``python -m benchmarks.compare``.
+
+Makes the environments that it needs (minutes, once), then measures for some five minutes and prints tables. ``--full``
+takes hours and goes on where it was interrupted; ``--render`` writes the documentation's page from its results::
+
+    python -m benchmarks.compare
+    python -m benchmarks.compare --full
+    python -m benchmarks.compare --render
+    python -m benchmarks.compare --workload pairs --contender "HyperSequence, Loader" --contender FFCV
+    python -m benchmarks.compare --list
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from . import report
+from .environments import ENVIRONMENTS
+from .results import Results
+from .run import Comparison, Form
+from .systems import contenders
+from .workers import ROOT
+from .workloads import names
+
+QUICK = Form(workloads=("images", "pairs"), share=0.25, rounds=3, seconds=0.4, writes=1, cold=0, write_seconds=8)
+FULL = Form(workloads=tuple(names()), share=1.0, rounds=5, seconds=1.0, writes=3, cold=3)
+#: In the five minutes' form: each system in the quickest of its ways.
+QUICKEST = ["one copy", "np.take into aligned buffers", "HyperSequence, Loader into buffers", "HyperSequence, as_torch"]
+_KEPT = Path(__file__).parent / "results.jsonl"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--full", action="store_true", help="all workloads, all contenders, all repetitions: hours")
+    parser.add_argument(
+        "--render", action="store_true", help="only write docs/benchmarks.md from the full form's results"
+    )
+    parser.add_argument("--list", action="store_true", help="only list workloads and contenders")
+    parser.add_argument("--workload", action="append", choices=names(), help="only this one (may be repeated)")
+    parser.add_argument("--contender", action="append", default=[], help="only this one (may be repeated)")
+    parser.add_argument("--share", type=float, help="share of the records, 1 for half a gigabyte")
+    parser.add_argument("--rounds", type=int, help="repetitions of each figure")
+    parser.add_argument("--cold", type=int, help="repetitions with files out of the page cache")
+    parser.add_argument(
+        "--where",
+        type=Path,
+        default=Path(os.environ.get("BENCH_DIR", ROOT / ".benchmarks")) / "compare",
+        help="folder for files and environments, on the disk that is measured: $BENCH_DIR or .benchmarks, and compare",
+    )
+    parser.add_argument(
+        "--results", type=Path, help="file of rows to go on with; the full form's is the one that is kept"
+    )
+    given = parser.parse_args()
+    if given.list:
+        report.list_contenders()
+        return
+    if given.render:
+        report.render(Results(given.results or _KEPT), ROOT / "docs")
+        return
+    form = FULL if given.full else QUICK
+    changes = {"share": given.share, "rounds": given.rounds, "cold": given.cold, "workloads": given.workload}
+    form = Form(**{**form.__dict__, **{name: value for name, value in changes.items() if value is not None}})
+    unknown = set(given.contender) - set(contenders())
+    if unknown:
+        parser.error(f"no contender {', '.join(sorted(unknown))}; --list shows them ({len(ENVIRONMENTS)} environments)")
+    given.where.mkdir(parents=True, exist_ok=True)
+    path = given.results or (_KEPT if given.full else given.where / "quick.jsonl")
+    if not given.full and given.results is None:
+        path.unlink(missing_ok=True)
+    results = Results(path)
+    Comparison(form, given.contender or ([] if given.full else QUICKEST), given.where, results).run()
+    report.print_tables(results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""What a contender is: a system used in one of the ways that its documentation recommends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .workloads import Records, Workload
+
+Order = Literal["sequential", "shuffled"]
+#: Gives the batches of an epoch, ``(x, y)`` each, of any kind that ``np.asarray`` takes without copying.
+Epochs = Callable[[int], Iterable[tuple[Any, Any]]]
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """How a contender shuffles.
+
+    Args:
+        how: The call or setting, in a few words.
+        by_record: Whether its maker promises an order in which any record may follow any other, over all records;
+            ``check`` measures what comes of it.
+    """
+
+    how: str
+    by_record: bool
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A system in one way of using it.
+
+    Args:
+        name: As tables show it; systems that are used in several ways say which.
+        environment: In which it runs, a key of ``environments.ENVIRONMENTS``.
+        files: Name of the files that it reads; contenders with the same name share what the first of them wrote.
+        write: Writes records into an empty folder, as the documentation recommends for data that will be trained on,
+            and closes what it wrote; the worker syncs it.
+        open: Opens what was written, for an order, and returns what gives the batches of an epoch. Batches hold
+            ``workload.batch`` records; the last may be smaller or left out. Called once in a process; what is expensive
+            and recommended to be kept (worker processes, handles) is made here.
+            ``None`` for those who are only there to train Keras's models.
+        shuffle: How ``"shuffled"`` is done; ``None`` if it can only go in order.
+        device_ready: Whether batches lie in memory that is used again and could be a device's staging memory, so that
+            no copy is owed.
+        is_limit: Whether this is the machine, not a system.
+        workloads: For which this makes sense; all if empty.
+        note: What a reader should know.
+        keras: Gives what Keras's ``fit`` is given, with batches in shuffled order and labels below ten.
+        only_trains: Whether it is only there to be trained on, as a limit for others.
+    """
+
+    name: str
+    environment: str
+    files: str
+    write: Callable[[Workload, Records, Path], None]
+    open: Callable[[Workload, Path, Order], Epochs] | None
+    shuffle: Shuffle | None = None
+    device_ready: bool = False
+    is_limit: bool = False
+    workloads: tuple[str, ...] = field(default=())
+    note: str = ""
+    keras: Callable[[Workload, Path], dict[str, Any]] | None = None
+    only_trains: bool = False
+
+    def orders(self) -> tuple[Order, ...]:
+        """In which orders it can go."""
+        return ("sequential",) if self.shuffle is None else ("sequential", "shuffled")

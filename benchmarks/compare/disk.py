@@ -1,0 +1,59 @@
+"""The disk's own speed, past the page cache, and files out of it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from pathlib import Path
+
+_STEP = 8 << 20
+
+
+def read_directly(path: Path) -> tuple[int, float]:
+    """Bytes of a file and seconds to read them in a row with ``O_DIRECT``, the tail that is no whole block left out."""
+    buffer = mmap.mmap(-1, _STEP)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        end = os.fstat(fd).st_size // mmap.PAGESIZE * mmap.PAGESIZE
+        begun, at = time.perf_counter(), 0
+        while at < end:
+            at += os.preadv(fd, [memoryview(buffer)[: min(_STEP, end - at)]], at)
+        return end, time.perf_counter() - begun
+    finally:
+        os.close(fd)
+
+
+def write_directly(path: Path, nbytes: int) -> float:
+    """Seconds to write so many bytes in a row with ``O_DIRECT`` and see them to the disk."""
+    buffer = mmap.mmap(-1, _STEP)
+    buffer.write(os.urandom(_STEP))
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_DIRECT, 0o600)
+    try:
+        begun = time.perf_counter()
+        for _ in range(-(-nbytes // _STEP)):
+            os.write(fd, buffer)
+        os.fsync(fd)
+        return time.perf_counter() - begun
+    finally:
+        os.close(fd)
+
+
+def forget(folder: Path) -> None:
+    """Drop everything in a folder from the page cache. Nobody may have it mapped."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            fd = os.open(path, os.O_RDONLY)
+            os.fsync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
+
+
+def remember(folder: Path) -> None:
+    """Bring everything in a folder into the page cache."""
+    buffer = bytearray(_STEP)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb", buffering=0) as file:
+                while file.readinto(buffer):
+                    pass

@@ -1,0 +1,313 @@
+"""The comparison: every contender written, checked, and measured in interleaved rounds."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import disk
+from .contenders import Contender, Order
+from .environments import ENVIRONMENTS, EnvironmentFailed, python_of, versions
+from .limited import NoLimit, memory_limit
+from .results import Results
+from .systems import contenders
+from .training import TRAINED
+from .workers import RemoteWorker, WorkerError
+from .workloads import workload
+
+ORDERS: tuple[Order, ...] = ("sequential", "shuffled")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How much is measured.
+
+    Args:
+        workloads: Which.
+        share: Of the records.
+        rounds: Interleaved repetitions of each figure.
+        seconds: Of a pass.
+        writes: Repetitions of writing.
+        cold: Repetitions with files out of the page cache; 0 for none.
+        write_seconds: No writer gets more time than this; who is not finished has fewer records.
+        cold_seconds: No cold pass takes longer.
+    """
+
+    workloads: tuple[str, ...]
+    share: float
+    rounds: int
+    seconds: float
+    writes: int
+    cold: int
+    write_seconds: float = 60
+    cold_seconds: float = 15
+
+
+class Comparison:
+    """One run.
+
+    Args:
+        form: How much of everything.
+        chosen: Names of contenders, all if empty.
+        where: Folder for files and environments, on the disk that is measured.
+        results: What is there already, and where rows go.
+    """
+
+    def __init__(self, form: Form, chosen: list[str], where: Path, results: Results) -> None:
+        self._form, self._where, self._results = form, where, results
+        self._log = where / "log.txt"
+        self._contenders = {name: each for name, each in contenders().items() if not chosen or name in chosen}
+        self._pythons: dict[str, Path] = {}
+        self._installed: dict[str, dict[str, str]] = {}
+
+    def run(self) -> None:
+        """Everything that is not there yet."""
+        self._prepare()
+        for name in self._form.workloads:
+            taking_part = [
+                each
+                for each in self._contenders.values()
+                if each.environment in self._pythons and (not each.workloads or name in each.workloads)
+            ]
+            self._write(name, taking_part)
+            taking_part = [each for each in taking_part if self._n_written(name, each)]
+            if workload(name).memory_nbytes is not None:
+                self._larger_than_memory(name, [each for each in taking_part if not each.only_trains])
+            for order in ORDERS if workload(name).memory_nbytes is None else ():
+                able = [each for each in taking_part if order in each.orders() and not each.only_trains]
+                self._check(name, order, able)
+                self._hot(name, order, able)
+                self._cold(name, order, able)
+            if name in TRAINED:
+                self._train(name, [each for each in taking_part if each.keras is None and each.shuffle is not None])
+                self._fit(name, [each for each in taking_part if each.keras is not None])
+            shutil.rmtree(self._where / "files" / name, ignore_errors=True)
+
+    def _prepare(self) -> None:
+        """Environments, and what the machine is."""
+        for name in sorted({each.environment for each in self._contenders.values()}):
+            try:
+                self._pythons[name] = python_of(name, self._where / "environments")
+            except EnvironmentFailed as error:
+                self._failed("environment", str(error), contender=name)
+            else:
+                self._installed[name] = versions(self._pythons[name])
+                if not self._results.has(stage="environment", contender=name):
+                    self._results.add(stage="environment", contender=name, versions=self._installed[name])
+        if not self._results.has(stage="machine"):
+            self._results.add(stage="machine", form=self._form.__dict__, **_machine())
+
+    # --- stages ------------------------------------------------------------------------------------------------------
+
+    def _write(self, name: str, taking_part: list[Contender]) -> None:
+        """Every system's files, in rounds; those of the last round stay."""
+        writers = {each.files: each for each in reversed(taking_part)}
+        for number in reversed(range(self._form.writes)):  # round 0 last, which says that the files are there
+            for files in random.sample(list(writers), len(writers)):
+                key = {"stage": "write", "workload": name, "contender": files, "round": number}
+                if not self._results.has(**key):
+                    shutil.rmtree(self._where / "files" / name / files, ignore_errors=True)
+                    with self._trying(**key):
+                        self._results.add(**key, **self._written(name, writers[files]))
+        nbytes = workload(name, self._form.share).record_nbytes * workload(name, self._form.share).n_records
+        for number in range(self._form.writes):
+            key = {"stage": "write directly", "workload": name, "contender": "disk", "round": number}
+            if not self._results.has(**key):
+                path = self._where / "direct"
+                self._results.add(**key, seconds=disk.write_directly(path, nbytes), nbytes=nbytes)
+                path.unlink()
+
+    def _check(self, name: str, order: Order, able: list[Contender]) -> None:
+        """What comes of an epoch of each."""
+        for each in able:
+            key = {"stage": "check", "workload": name, "order": order, "contender": each.name}
+            if not self._results.has(**key):
+                with self._trying(**key), self._opened(each, name, order) as worker:
+                    answer = worker.ask("check", n_written=self._n_written(name, each), seconds=5)
+                    how = each.shuffle if order == "shuffled" else None
+                    said = {"how": how.how, "by_record": how.by_record} if how else {}
+                    self._results.add(
+                        **key, **answer, **said, note=each.note, device_ready=each.device_ready, is_limit=each.is_limit
+                    )
+
+    def _hot(self, name: str, order: Order, able: list[Contender]) -> None:
+        """Passes over files in memory, all contenders in turn and in changing order."""
+        form = self._form
+        rounds: list[tuple[str, int]] = [("consumed", number) for number in range(form.rounds)]
+        rounds += [("handed", number) for number in range(max(1, form.rounds // 2))]
+        key: dict[str, Any] = {"stage": "hot", "workload": name, "order": order}
+        missing = [(mode, number) for mode, number in rounds if self._any_missing(able, **key, mode=mode, round=number)]
+        if not missing and not self._any_missing(able, **{**key, "stage": "memory"}):
+            return
+        with ExitStack() as stack:
+            working: dict[str, RemoteWorker] = {}
+            for each in able:
+                disk.remember(self._folder(name, each))
+                with self._trying(**key, contender=each.name):
+                    working[each.name] = stack.enter_context(self._opened(each, name, order))
+                    working[each.name].ask("run", within=120, seconds=form.seconds / 4, mode="consumed")
+            for mode, number in missing:
+                for who in random.sample(list(working), len(working)):
+                    if not self._results.has(**key, mode=mode, contender=who, round=number):
+                        with self._trying(working, **key, mode=mode, contender=who, round=number):
+                            answer = working[who].ask("run", within=120, seconds=form.seconds, mode=mode)
+                            self._results.add(**key, mode=mode, contender=who, round=number, **answer)
+            for who in list(working):
+                memory = {**key, "stage": "memory", "contender": who}
+                if not self._results.has(**memory):
+                    with self._trying(working, **memory):
+                        self._results.add(**memory, **working[who].ask("memory", within=120, seconds=form.seconds))
+
+    def _train(self, name: str, able: list[Contender]) -> None:
+        """A small PyTorch model on each, in turn and in changing order, where the environment has PyTorch."""
+        able = [each for each in able if "torch" in self._installed[each.environment]]
+        key: dict[str, Any] = {"stage": "train", "workload": name, "order": "shuffled"}
+        if not any(self._any_missing(able, **key, round=number) for number in range(self._form.rounds)):
+            return
+        with ExitStack() as stack:
+            working: dict[str, RemoteWorker] = {}
+            for each in able:
+                with self._trying(**key, contender=each.name):
+                    working[each.name] = stack.enter_context(self._opened(each, name, "shuffled"))
+                    working[each.name].ask("train", within=120, seconds=self._form.seconds / 4)
+            for number in range(self._form.rounds):
+                for who in random.sample(list(working), len(working)):
+                    if not self._results.has(**key, contender=who, round=number):
+                        with self._trying(working, **key, contender=who, round=number):
+                            answer = working[who].ask("train", within=120, seconds=self._form.seconds)
+                            self._results.add(**key, contender=who, round=number, **answer)
+
+    def _fit(self, name: str, able: list[Contender]) -> None:
+        """A small Keras model on each, in a new process each time."""
+        key: dict[str, Any] = {"stage": "fit", "workload": name, "order": "shuffled"}
+        for number in range(self._form.rounds):
+            for each in random.sample(able, len(able)):
+                if self._results.has(**key, contender=each.name, round=number):
+                    continue
+                told = {"name": name, "share": self._form.share, "folder": str(self._folder(name, each))}
+                with self._trying(**key, contender=each.name, round=number), self._worker(each) as worker:
+                    answer = worker.ask("fit", within=300, seconds=2 * self._form.seconds, **told)
+                    self._results.add(**key, contender=each.name, round=number, **answer)
+
+    def _cold(self, name: str, order: Order, able: list[Contender], limit: int | None = None) -> None:
+        """Epochs of files that are not in memory, each in a new process, beside the disk's own speed."""
+        key: dict[str, Any] = {"stage": "cold", "workload": name, "order": order}
+        for number in range(self._form.cold):
+            for who in random.sample([*(each.name for each in able), "disk"], len(able) + 1):
+                if self._results.has(**key, contender=who, round=number):
+                    continue
+                if who == "disk":
+                    plain = max(self._folder(name, able[0]).rglob("*"), key=lambda path: path.stat().st_size)
+                    nbytes, seconds = disk.read_directly(plain)
+                    self._results.add(**key, contender=who, round=number, nbytes=nbytes, seconds=seconds)
+                    continue
+                each = self._contenders[who]
+                folder = self._folder(name, each)
+                group = nullcontext() if limit is None else memory_limit(limit)
+                with (
+                    self._trying(**key, contender=who, round=number),
+                    group as cgroup,
+                    self._worker(each, cgroup) as worker,
+                ):
+                    disk.forget(folder)
+                    self._open(worker, each, name, order)
+                    answer = worker.ask("epoch", within=300, seconds=self._form.cold_seconds)
+                    self._results.add(**key, contender=who, round=number, **answer)
+
+    def _larger_than_memory(self, name: str, able: list[Contender]) -> None:
+        """Epochs in less memory than there are data, the quickest order and the shuffled one."""
+        limit = workload(name).memory_nbytes
+        assert limit is not None
+        try:
+            for order in ORDERS:
+                self._cold(name, order, [each for each in able if order in each.orders()], limit)
+        except NoLimit as error:
+            self._failed("cold", str(error), workload=name)
+
+    # --- workers -----------------------------------------------------------------------------------------------------
+
+    def _worker(self, contender: Contender, cgroup: Path | None = None) -> RemoteWorker:
+        return RemoteWorker(contender.name, self._pythons[contender.environment], self._log, cgroup)
+
+    @contextmanager
+    def _opened(self, contender: Contender, name: str, order: Order) -> Iterator[RemoteWorker]:
+        self._folder(name, contender)
+        with self._worker(contender) as worker:
+            self._open(worker, contender, name, order)
+            yield worker
+
+    def _open(self, worker: RemoteWorker, contender: Contender, name: str, order: Order) -> None:
+        folder = str(self._folder(name, contender))
+        worker.ask("open", within=300, name=name, share=self._form.share, folder=folder, order=order)
+
+    def _written(self, name: str, contender: Contender) -> dict[str, Any]:
+        """Write a contender's files; they appear under their name when they are whole."""
+        folder = self._where / "files" / name / contender.files
+        part = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        seconds = self._form.write_seconds
+        with self._worker(contender) as worker:
+            told = {"name": name, "share": self._form.share, "folder": str(part), "seconds": seconds}
+            answer = worker.ask("write", within=20 * seconds, **told)
+        part.rename(folder)
+        return answer
+
+    def _folder(self, name: str, contender: Contender) -> Path:
+        """Where its files are, which are written once more if this run goes on with one whose files are gone."""
+        folder = self._where / "files" / name / contender.files
+        if not folder.exists():
+            self._written(name, contender)
+        return folder
+
+    def _n_written(self, name: str, contender: Contender) -> int:
+        row = self._results.find(stage="write", workload=name, contender=contender.files, round=0)
+        return 0 if row is None else row["records"]
+
+    def _any_missing(self, able: list[Contender], **key: Any) -> bool:
+        return any(not self._results.has(**key, contender=each.name) for each in able)
+
+    @contextmanager
+    def _trying(self, working: dict[str, RemoteWorker] | None = None, **key: Any) -> Iterator[None]:
+        """What fails is a result too; who failed is asked no more."""
+        print(" ".join(f"{value}" for value in key.values()), file=sys.stderr, flush=True)
+        try:
+            yield
+        except WorkerError as error:
+            if working is not None:
+                working.pop(key["contender"], None)
+            self._failed(error=str(error), **key)
+
+    def _failed(self, stage: str, error: str, **key: Any) -> None:
+        print(f"  failed: {error}", file=sys.stderr, flush=True)
+        self._results.add(stage="failed", at=stage, error=error, **key)
+
+
+def _machine() -> dict[str, Any]:
+    """What is measured on."""
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        "",
+    )
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "cpu": cpu,
+        "n_processors": len(os.sched_getaffinity(0)),
+        "memory_nbytes": memory,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+        "environments": sorted(ENVIRONMENTS),
+    }
