@@ -10,8 +10,9 @@ from typing import Any
 from ..contenders import Contender, Epochs, Order, Shuffle
 from ..workloads import Records, Workload
 
-#: Shards of one size, as many for either worker; 63 MB of arrays each, as one shard of the usual size would hold all.
-SHARDS = 8
+#: Shards are equal, as many for either worker, with 63 MB of arrays (one of the usual size would hold all there are);
+#: with less of small records, each of which takes a kilobyte or more of a shard.
+SHARDS, SHARD_RECORDS = 8, 10_000
 #: Records in a shuffle buffer, and shards among which the next is drawn, as in its examples.
 BUFFER, SHARD_BUFFER = 1000, 100
 
@@ -29,7 +30,8 @@ def writer(tensors: bool) -> Callable[[Workload, Records, Path], None]:
 
         x_key, y_key = keys(workload)
         # mtime: a time with fractions of a second costs each entry a second header, which halves the speed
-        kept: dict[str, Any] = {"maxcount": -(-workload.n_records // SHARDS), "mtime": 0, "verbose": 0}
+        per_shard = min(-(-workload.n_records // SHARDS), SHARD_RECORDS)
+        kept: dict[str, Any] = {"maxcount": per_shard, "mtime": 0, "verbose": 0}
         with wds.ShardWriter(str(folder / "train-%06d.tar"), **kept) as sink:
             for number, (x, y) in enumerate(records):
                 # it cannot read arrays without axes
@@ -58,9 +60,10 @@ def loader(workers: int, tensors: bool = False, mixed: bool = False) -> Callable
         shards = sorted(map(str, folder.glob("*.tar")))
         if order == "shuffled":
             # detshuffle: else the order of shards is the same in every epoch
-            data = wds.WebDataset(shards, shardshuffle=SHARD_BUFFER, detshuffle=True, seed=1).shuffle(BUFFER)
+            how: dict[str, Any] = {"shardshuffle": SHARD_BUFFER, "detshuffle": True, "seed": 1}
+            data = wds.WebDataset(shards, empty_check=False, **how).shuffle(BUFFER)
         else:
-            data = wds.WebDataset(shards, shardshuffle=False)
+            data = wds.WebDataset(shards, empty_check=False, shardshuffle=False)
         data = data.decode()
         data = data.map(pair) if tensors else data.to_tuple(*keys(workload))
         # default_collate: tensors are stacked in shared memory at once, NumPy arrays would be copied there afterwards
