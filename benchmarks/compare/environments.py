@@ -46,13 +46,19 @@ ENVIRONMENTS: dict[str, Environment] = {
         system="a C++ compiler, pkg-config, libopencv-dev and libturbojpeg0-dev",
     ),
     "hypersequence-0.10": Environment((("hypersequence==0.10.0", "numpy==2.4.6"),)),
-    "litdata": Environment((_TORCH, ("numpy==2.4.6", "litdata==0.2.76"))),
+    "litdata": Environment(
+        (
+            (*_TORCH, "numpy==2.4.6"),
+            ("lightning-utilities==0.15.3", "filelock", "boto3", "requests", "tifffile", "obstore==0.12.1"),
+            ("--no-deps", "litdata==0.2.76"),  # by itself it would replace this build of torch
+        )
+    ),
     "streaming": Environment(
         (
             (*_TORCH, "numpy==2.1.3"),
+            ("transformers==4.57.6", "xxhash==3.8.2", "catalogue==2.0.10"),
+            ("brotli==1.2.1", "python-snappy==0.7.3", "zstd==1.5.7.2", "pillow==13.0.0", "tqdm==4.70.1"),
             ("--no-deps", "mosaicml-streaming==0.13.0"),  # what it declares would bring a torchvision with CUDA
-            ("brotli", "catalogue", "filelock", "pyyaml", "python-snappy", "requests", "tqdm", "zstd"),
-            ("transformers==4.57.6", "xxhash"),
         )
     ),
     "tensorflow": Environment((("tensorflow-cpu==2.21.0", "keras==3.15.1"),)),

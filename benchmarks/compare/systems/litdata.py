@@ -59,9 +59,7 @@ def loader(workers: int, blocks: bool = False, tokens: bool = False) -> Callable
 
     def open_(workload: Workload, folder: Path, order: Order) -> Epochs:
         os.environ["LITDATA_CHECK_UPDATES"] = "0"
-        os.environ["LITDATA_POSIX_PAGE_BYTES"] = (
-            "0"  # it would look up each record's neighbours, which are not asked for
-        )
+        os.environ["LITDATA_POSIX_PAGE_BYTES"] = "0"  # else each record's neighbours are looked up, for nothing
         import torch
         from litdata import StreamingDataLoader, StreamingDataset, TokensLoader
 
