@@ -59,7 +59,10 @@ def main() -> None:
         report.list_contenders()
         return
     if given.render:
-        report.render(Results(given.results or _KEPT), ROOT / "docs")
+        kept = Results(given.results or _KEPT)
+        if not kept.has(stage="machine"):
+            parser.error(f"{given.results or _KEPT} holds no results; --full makes them, --results names others")
+        report.render(kept, ROOT / "docs")
         return
     form = FULL if given.full else QUICK
     changes = {"share": given.share, "rounds": given.rounds, "cold": given.cold, "workloads": given.workload}
