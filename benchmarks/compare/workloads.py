@@ -54,7 +54,8 @@ class Workload:
     @cached_property
     def _noise(self) -> list[np.ndarray]:
         random = np.random.RandomState(12345)  # the one generator whose numbers no version of NumPy changes
-        return [random.randint(0, 1 << 62, shape).astype(np.uint64) * 2 + 1 for shape, _ in (self.x, self.y)]
+        drawn = [np.asarray(random.randint(0, 1 << 62, shape), np.uint64) for shape, _ in (self.x, self.y)]
+        return [words * np.uint64(2) + np.uint64(1) for words in drawn]
 
     def make(self, start: int, stop: int) -> Pair:
         """Records ``start .. stop-1``: noise, of which a compressor finds no more than the type itself gives away."""

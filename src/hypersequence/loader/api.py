@@ -38,7 +38,7 @@ class Loader:
             it never waits for work that it could do itself. ``0`` for none at all. ``None`` (default) for as many as
             there are processors but one, at least 1 and at most 4: NumPy, reading and checking let other threads run,
             and more of them than that only wait for memory. A ``map`` that holds the interpreter gains nothing by more.
-        prefetch: Batches in flight at most, besides the one in use. ``None`` (default) for as many as fit 64 MiB, but
+        prefetch: Batches in flight at most, besides the one in use. ``None`` (default) for as many as fit 16 MiB, but
             at least 2. Small batches are made several at a time, a quarter of these at most.
         epochs: Epochs of a pass.
         buffers: Where batches are. ``"own"`` (default): each in memory of its own (or shared with neighbours made in

@@ -205,6 +205,9 @@ class Job:
         """Records of these positions into arrays."""
         delivery, ahead = self.leg.delivery, self._chunk.get()
         size = delivery.batch_size
+        if isinstance(ahead.numbers, range):
+            delivery.source.fill(ahead.numbers[start - ahead.start : stop - ahead.start], delivery.chosen, targets)
+            return
         numbers = range(start // size, -(-stop // size))
         if not ahead.contiguous or not all(map(self._is_contiguous, numbers)):
             delivery.source.gather(ahead.plan, slice(start - ahead.start, stop - ahead.start), delivery.chosen, targets)

@@ -22,7 +22,7 @@ from .state import Cursor
 from .stats import LoaderStats
 from .threads import Threads
 
-_IN_FLIGHT_NBYTES = 64 << 20
+_IN_FLIGHT_NBYTES = 16 << 20
 _MAX_JOBS = 16
 
 

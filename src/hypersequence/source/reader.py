@@ -24,7 +24,7 @@ Numbers: TypeAlias = "range | Array"
 
 _V3_MAGIC = b"\x89HSQ"
 _SMALL_BLOCK_NBYTES = 1 << 20
-_MAX_SAMPLES, _MAX_SAMPLES_A_RUN = 128, 16
+_MIN_SAMPLES, _MAX_SAMPLES, _MAX_SAMPLES_A_RUN = 16, 128, 16
 _SAMPLE_NBYTES = 4 << 20
 
 
@@ -229,8 +229,13 @@ class FileSource:
         return load(self, self._handle, runs, chosen, check)
 
     def resident(self, runs: Array, chosen: Sequence[int]) -> bool:
-        """Whether runs of records are in the page cache, by samples: some a run, of many runs not all."""
-        for start, stop in runs[:: max(1, len(runs) // _MAX_SAMPLES)].tolist():
+        """Whether runs of records are in the page cache, by samples: some a run, of many runs not all.
+
+        A sample takes 2 us, as long as some tens of KB take to be used: more of them where there is more.
+        """
+        nbytes = int((runs[:, 1] - runs[:, 0]).sum()) * self.schema.record_nbytes
+        n_runs = min(_MAX_SAMPLES, max(_MIN_SAMPLES, nbytes // _SAMPLE_NBYTES))
+        for start, stop in runs[:: max(1, len(runs) // n_runs)].tolist():
             extents = self.extents(start, stop, chosen)
             for offset, nbytes in extents[:: max(1, len(extents) // _MAX_SAMPLES_A_RUN)]:
                 n_samples = max(1, min(_MAX_SAMPLES_A_RUN, nbytes // _SAMPLE_NBYTES))
