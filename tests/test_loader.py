@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from itertools import islice
 from pathlib import Path
 
@@ -359,6 +360,30 @@ def test_loaders_that_are_abandoned_leave_nothing(wide: Path) -> None:
     gc.collect()
     assert descriptors() == before
     assert str(wide) not in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize("evict", [False, True])
+def test_memory_comes_back_without_the_garbage_collector(wide: Path, evict: bool) -> None:
+    rings: list[weakref.ref[np.ndarray]] = []
+
+    def give(nbytes: int) -> np.ndarray:
+        memory = np.empty(nbytes, np.uint8)
+        rings.append(weakref.ref(memory))
+        return memory
+
+    gc.collect()
+    gc.disable()
+    try:
+        iterator = iter(hs.Loader(hs.open(wide).shuffled(seed=1), buffers=give, evict=evict))
+        next(iterator)
+        iterator.close()
+        del iterator
+        deadline = time.monotonic() + 10
+        while any(ring() is not None for ring in rings) and time.monotonic() < deadline:
+            time.sleep(0.01)  # a thread may be at its last piece
+    finally:
+        gc.enable()
+    assert rings and [ring() for ring in rings] == [None] * len(rings)
 
 
 @pytest.mark.parametrize("how", ["break", "exception", "close", "drop"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -29,8 +30,12 @@ class Feed:
 
     def __init__(self, contender: Contender, workload: Workload, epochs: Epochs) -> None:
         self._contender, self._workload, self._epochs = contender, workload, epochs
-        self._buffers = Buffers(workload)
         self._epoch = 0
+
+    @cached_property
+    def _buffers(self) -> Buffers:
+        """For batches that are no buffers themselves."""
+        return Buffers(self._workload)
 
     def _endless(self) -> Iterator[tuple[Any, Any]]:
         while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -97,7 +97,7 @@ class ReadAhead:
         self._moving = False  # whether the first stretch is there
         self.stopped = False
 
-    def _stretches(self, legs: Iterable[Leg]) -> Iterator[Stretch]:
+    def _stretches(self, legs: Iterable[Leg]) -> Generator[Stretch]:
         # The first batch waits for itself alone, the next for twice as much, and so on up to a step of reading; and
         # further where everything is in memory already, since to find that out has its price.
         size, limit = 1, self._size
@@ -222,6 +222,7 @@ class ReadAhead:
     def close(self) -> None:
         """Stop; what the thread is doing ends soon."""
         self.stopped = True
+        self._coming.close()  # it refers to us
         for stretch in self._queue if self._evict else ():
             self._drop(stretch)
 

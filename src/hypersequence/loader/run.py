@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
 from ..schema import Array, Batch
@@ -92,7 +92,7 @@ class Run:
         self._number = 0  # of the next batch of the current job
         self._begun_at: float | None = None  # when the first batch was handed over
 
-    def _plan(self, coming: Iterator[Leg]) -> Iterator[_Planned]:
+    def _plan(self, coming: Iterator[Leg]) -> Generator[_Planned]:
         """The batches of a pass, as many at a time as are made together; few at first, so that the first comes soon."""
         n_together = 1
         for leg in coming:
@@ -241,6 +241,7 @@ class Run:
     def close(self) -> None:
         """Stop the threads; each finishes the piece that it is at."""
         self._ahead.close()
+        self._planned.close()  # it refers to us; without this, memory would wait for the garbage collector
         for job in self._jobs:
             job.cancel()
         for pool in (self._pool, self._reader):
