@@ -10,6 +10,8 @@ from .results import Results, Row
 from .workloads import workload
 
 OURS = "HyperSequence"
+#: Ours that goes in every group of contenders, beside the limit.
+REFERENCE = "HyperSequence, Loader into buffers"
 #: Beside which contenders are shown.
 LIMIT = {"sequential": "one copy", "shuffled": "np.take into aligned buffers"}
 
@@ -29,6 +31,7 @@ class Figure:
     low: float
     high: float
     to_limit: float | None
+    to_ours: float | None
     records: float
     handed: float | None
     first_ms: float
@@ -45,6 +48,11 @@ class Figure:
     def is_ours(self) -> bool:
         """Whether this is HyperSequence."""
         return system(self.contender) == OURS
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether somebody wrote a loop of their own over a system's files, instead of using its loader."""
+        return "by hand" in self.contender
 
     @property
     def by_record(self) -> bool:
@@ -74,17 +82,16 @@ class Figures:
     def hot(self, name: str, order: str) -> list[Figure]:
         """The contenders, the fastest first."""
         checks = {row["contender"]: row for row in self._of("check", name, order)}
-        memory = {row["contender"]: row for row in self._of("memory", name, order)}
+        memory = _by_contender(self._of("memory", name, order))
         nbytes = workload(name).record_nbytes
         rows = self._of("hot", name, order)
         consumed = _by_contender(row for row in rows if row["mode"] == "consumed")
         handed = _by_contender(row for row in rows if row["mode"] == "handed")
-        limit = {row["round"]: _gb(row, nbytes) for row in consumed.get(LIMIT[order], [])}
+        limit, ours = (_of_rounds(consumed.get(who, []), nbytes) for who in (LIMIT[order], REFERENCE))
         figures: list[Figure] = []
         for contender, mine in consumed.items():
             rates = [_gb(row, nbytes) for row in mine]
-            ratios = [_gb(row, nbytes) / limit[row["round"]] for row in mine if row["round"] in limit]
-            seen = memory.get(contender, {})
+            seen = memory.get(contender, [])
             figures.append(
                 Figure(
                     contender=contender,
@@ -92,13 +99,14 @@ class Figures:
                     gb=statistics.median(rates),
                     low=min(rates),
                     high=max(rates),
-                    to_limit=statistics.median(ratios) if ratios else None,
+                    to_limit=_median_ratio(mine, limit, nbytes),
+                    to_ours=_median_ratio(mine, ours, nbytes),
                     records=statistics.median(rates) * 1e9 / nbytes,
                     handed=_median(handed.get(contender, []), lambda row: _gb(row, nbytes)),
                     first_ms=statistics.median(row["first_s"] for row in mine) * 1e3,
                     cpu_s=statistics.median(row["cpu_s"] / (row["cpu_records"] * nbytes / 1e9) for row in mine),
-                    pss=seen["pss"] / 1e6 if seen else None,
-                    anonymous=seen["anonymous"] / 1e6 if seen else None,
+                    pss=_median(seen, lambda row: row["pss"] / 1e6),
+                    anonymous=_median(seen, lambda row: row["anonymous"] / 1e6),
                 )
             )
         return sorted(figures, key=lambda figure: -figure.gb)
@@ -187,6 +195,17 @@ def _by_contender(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 def _gb(row: Row, nbytes: int) -> float:
     return row["records"] * nbytes / row["seconds"] / 1e9
+
+
+def _of_rounds(rows: list[Row], nbytes: int) -> dict[tuple[str, int], float]:
+    return {(row["group"], row["round"]): _gb(row, nbytes) for row in rows}
+
+
+def _median_ratio(rows: list[Row], beside: dict[tuple[str, int], float], nbytes: int) -> float | None:
+    """Of rates to those of somebody in the same rounds."""
+    places = [(row["group"], row["round"]) for row in rows]
+    ratios = [_gb(row, nbytes) / beside[place] for row, place in zip(rows, places, strict=True) if place in beside]
+    return statistics.median(ratios) if ratios else None
 
 
 def _median(rows: list[Row], figure: Callable[[Row], float]) -> float | None:

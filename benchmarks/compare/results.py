@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
-_KEY = ("stage", "workload", "order", "mode", "contender", "round")
+_KEY = ("stage", "workload", "order", "group", "mode", "contender", "round")
 
 
 class Results:

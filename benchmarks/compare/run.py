@@ -17,6 +17,7 @@ from typing import Any
 from . import disk
 from .contenders import Contender, Order
 from .environments import ENVIRONMENTS, EnvironmentFailed, python_of, versions
+from .figures import LIMIT, OURS, REFERENCE, system
 from .limited import NoLimit, memory_limit
 from .results import Results
 from .systems import contenders
@@ -86,7 +87,7 @@ class Comparison:
                 able = [each for each in taking_part if order in each.orders() and not each.only_trains]
                 self._check(name, order, able)
                 self._hot(name, order, able)
-                self._cold(name, order, able)
+                self._cold(name, order, self._for_disk(name, order, able))
             if name in TRAINED:
                 self._train(name, [each for each in taking_part if each.keras is None and each.shuffle is not None])
                 self._fit(name, [each for each in taking_part if each.keras is not None])
@@ -132,7 +133,7 @@ class Comparison:
             key = {"stage": "check", "workload": name, "order": order, "contender": each.name}
             if not self._results.has(**key):
                 with self._trying(**key), self._opened(each, name, order) as worker:
-                    answer = worker.ask("check", n_written=self._n_written(name, each), seconds=5)
+                    answer = worker.ask("check", n_written=self._n_written(name, each), seconds=3)
                     how = each.shuffle if order == "shuffled" else None
                     said = {"how": how.how, "by_record": how.by_record} if how else {}
                     self._results.add(
@@ -140,14 +141,27 @@ class Comparison:
                     )
 
     def _hot(self, name: str, order: Order, able: list[Contender]) -> None:
-        """Passes over files in memory, all contenders in turn and in changing order."""
+        """Passes over files in memory: a system's contenders, the limit and ours in turn and in changing order.
+
+        A system at a time, since all of them together need more memory than there is. Everybody has a first pass; the
+        limits, ours and the two quickest of the system have the others.
+        """
+        references = [each for each in able if each.name in (LIMIT[order], REFERENCE)]
+        groups: dict[str, list[Contender]] = {}
+        for each in able:
+            groups.setdefault("limits" if each.is_limit else system(each.name), []).append(each)
+        for group, members in groups.items():
+            key: dict[str, Any] = {"stage": "hot", "workload": name, "order": order, "group": group}
+            done = {**key, "stage": "hot done", "contender": group}
+            if not self._results.has(**done):
+                everybody = [*references, *(each for each in members if each not in references)]
+                self._hot_group(name, order, everybody, key)
+                self._results.add(**done)
+
+    def _hot_group(self, name: str, order: Order, able: list[Contender], key: dict[str, Any]) -> None:
         form = self._form
-        rounds: list[tuple[str, int]] = [("consumed", number) for number in range(form.rounds)]
+        rounds = [("consumed", number) for number in range(1, form.rounds)]
         rounds += [("handed", number) for number in range(max(1, form.rounds // 2))]
-        key: dict[str, Any] = {"stage": "hot", "workload": name, "order": order}
-        missing = [(mode, number) for mode, number in rounds if self._any_missing(able, **key, mode=mode, round=number)]
-        if not missing and not self._any_missing(able, **{**key, "stage": "memory"}):
-            return
         with ExitStack() as stack:
             working: dict[str, RemoteWorker] = {}
             for each in able:
@@ -155,20 +169,53 @@ class Comparison:
                 with self._trying(**key, contender=each.name):
                     working[each.name] = stack.enter_context(self._opened(each, name, order))
                     working[each.name].ask("run", within=120, seconds=form.seconds / 4, mode="consumed")
-            for mode, number in missing:
-                for who in random.sample(list(working), len(working)):
-                    if not self._results.has(**key, mode=mode, contender=who, round=number):
-                        with self._trying(working, **key, mode=mode, contender=who, round=number):
-                            answer = working[who].ask("run", within=120, seconds=form.seconds, mode=mode)
-                            self._results.add(**key, mode=mode, contender=who, round=number, **answer)
+            self._round(working, **key, mode="consumed", round=0)
+            for who in set(working) - self._quickest(list(working), 2, **key):
+                working.pop(who).close()
+            for mode, number in rounds:
+                self._round(working, **key, mode=mode, round=number)
             for who in list(working):
                 memory = {**key, "stage": "memory", "contender": who}
                 if not self._results.has(**memory):
                     with self._trying(working, **memory):
                         self._results.add(**memory, **working[who].ask("memory", within=120, seconds=form.seconds))
 
+    def _round(self, working: dict[str, RemoteWorker], **key: Any) -> None:
+        """A pass of everybody, in random order."""
+        for who in random.sample(list(working), len(working)):
+            if not self._results.has(**key, contender=who):
+                with self._trying(working, **key, contender=who):
+                    answer = working[who].ask("run", within=120, seconds=self._form.seconds, mode=key["mode"])
+                    self._results.add(**key, contender=who, **answer)
+
+    def _quickest(self, among: list[str], number: int, **key: Any) -> set[str]:
+        """So many of each system by their first pass, and whoever is a limit or ours."""
+        rates: dict[str, dict[str, float]] = {}
+        found: set[str] = set()
+        for who in among:
+            row = self._results.find(**key, mode="consumed", contender=who, round=0)
+            if self._contenders[who].is_limit or system(who) == OURS:
+                found.add(who)
+            elif row is not None:
+                rates.setdefault(system(who), {})[who] = row["records"] / row["seconds"]
+        for of_system in rates.values():
+            found.update(sorted(of_system, key=lambda who: -of_system[who])[:number])
+        return found
+
+    def _for_disk(self, name: str, order: Order, able: list[Contender]) -> list[Contender]:
+        """Who is worth the time with files out of memory: the quickest of each system from memory, and all of ours."""
+        chosen: set[str] = set()
+        for each in able:
+            group = "limits" if each.is_limit else system(each.name)
+            key = {"stage": "hot", "workload": name, "order": order, "group": group}
+            of_group = [other.name for other in able if ("limits" if other.is_limit else system(other.name)) == group]
+            chosen |= self._quickest(of_group, 1, **key)
+        return [each for each in able if each.name in chosen]
+
     def _train(self, name: str, able: list[Contender]) -> None:
         """A small PyTorch model on each, in turn and in changing order, where the environment has PyTorch."""
+        floor = [each for each in able if each.only_trains]
+        able = [*floor, *self._for_disk(name, "shuffled", [each for each in able if not each.only_trains])]
         able = [each for each in able if "torch" in self._installed[each.environment]]
         key: dict[str, Any] = {"stage": "train", "workload": name, "order": "shuffled"}
         if not any(self._any_missing(able, **key, round=number) for number in range(self._form.rounds)):

@@ -159,7 +159,7 @@ _IN_TURN = "In order, a worker's batch holds every second record."
 CONTENDERS = [
     Contender(name, "grain", files, write(files == "array_record_small"), open_, shuffle, note=note)
     for name, files, open_, shuffle, note in (
-        ("ArrayRecord, by batch", "array_record", by_batch, _TAKE, ""),
+        ("ArrayRecord, by hand", "array_record", by_batch, _TAKE, ""),
         ("Grain, DataLoader, 0 workers", "array_record_small", data_loader(0), _SAMPLER, ""),
         ("Grain, DataLoader, 2 workers", "array_record_small", data_loader(2), _SAMPLER, _IN_TURN),
         ("Grain, MapDataset, 2 threads", "array_record_small", map_dataset(0), _SHUFFLE, ""),
