@@ -50,6 +50,7 @@ class Contender:
         note: What a reader should know.
         keras: Gives what Keras's ``fit`` is given, with batches in shuffled order and labels below ten.
         only_trains: Whether it is only there to be trained on, as a limit for others.
+        in_memory: Whether opening it brings everything into memory, so that disk and little memory say nothing of it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Contender:
     note: str = ""
     keras: Callable[[Workload, Path], dict[str, Any]] | None = None
     only_trains: bool = False
+    in_memory: bool = False
 
     def orders(self) -> tuple[Order, ...]:
         """In which orders it can go."""

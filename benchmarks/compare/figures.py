@@ -112,22 +112,25 @@ class Figures:
         return sorted(figures, key=lambda figure: -figure.gb)
 
     def best_peer(self, name: str, order: str, pick: Callable[[Figure], bool] = lambda figure: True) -> Figure | None:
-        """The fastest system that is neither ours nor the machine."""
-        return next(
-            (each for each in self.hot(name, order) if not each.is_limit and not each.is_ours and pick(each)), None
-        )
+        """The fastest system's loader that is neither ours nor the machine's nor somebody's own loop."""
+        others = (each for each in self.hot(name, order) if not (each.is_limit or each.is_ours or each.is_by_hand))
+        return next((each for each in others if pick(each)), None)
 
-    def cold(self, name: str, order: str) -> list[tuple[str, float, float | None, float]]:
-        """Contender, GB/s, ratio to the disk within each round, milliseconds to the first batch; the fastest first."""
+    def best_of_ours(self, name: str, order: str) -> Figure | None:
+        """Ours at its fastest; shuffled, of those that shuffle records."""
+        ours = (each for each in self.hot(name, order) if each.is_ours)
+        return next((each for each in ours if order == "sequential" or each.by_record), None)
+
+    def cold(self, name: str, order: str) -> list[tuple[str, float, float, float]]:
+        """Contender, GB/s, ratio to the disk over the same files, ms to the first batch; the fastest first."""
         nbytes = workload(name).record_nbytes
-        rows = _by_contender(self._of("cold", name, order))
-        disk = {row["round"]: row["nbytes"] / row["seconds"] / 1e9 for row in rows.pop("disk", [])}
-        found: list[tuple[str, float, float | None, float]] = []
-        for contender, mine in rows.items():
-            rates = [row["records"] * nbytes / row["seconds"] / 1e9 for row in mine]
-            ratios = [rate / disk[row["round"]] for rate, row in zip(rates, mine, strict=True) if row["round"] in disk]
+        found: list[tuple[str, float, float, float]] = []
+        for contender, mine in _by_contender(self._of("cold", name, order)).items():
+            rates = [_gb(row, nbytes) for row in mine]
+            disk = [row["disk_nbytes"] / row["disk_seconds"] / 1e9 for row in mine]
+            ratio = statistics.median(rate / beside for rate, beside in zip(rates, disk, strict=True))
             first = statistics.median(row["first_s"] for row in mine) * 1e3
-            found.append((contender, statistics.median(rates), statistics.median(ratios) if ratios else None, first))
+            found.append((contender, statistics.median(rates), ratio, first))
         return sorted(found, key=lambda each: -each[1])
 
     def writing(self, name: str) -> list[tuple[str, float, float | None, float, bool]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-from .figures import LIMIT, Figure, Figures, system
+from .figures import LIMIT, OURS, Figure, Figures, system
 from .results import Results, Row
 from .systems import contenders
 from .workloads import names, workload
 
 Table = list[list[str]]
+#: The share of the limit that we mean to reach.
+GOAL = 0.85
 _PAGE = Path(__file__).parent / "page.md"
 _TRAINING = {"train": "training a small PyTorch model", "fit": "training a small Keras model (TensorFlow)"}
 _HOT = [
@@ -18,6 +20,7 @@ _HOT = [
     "GB/s consumed",
     "spread",
     "of the limit",
+    "of ours",
     "records/s",
     "GB/s handed",
     "first batch",
@@ -102,6 +105,7 @@ def _figure(each: Figure, order: str) -> list[str]:
         f"{each.gb:.3g}",
         f"{each.low:.3g}–{each.high:.3g}",
         _number(each.to_limit, ".2f"),
+        _number(each.to_ours, ".2g"),
         f"{each.records:,.0f}",
         _number(each.handed, ".3g"),
         f"{each.first_ms:.3g} ms",
@@ -112,8 +116,8 @@ def _figure(each: Figure, order: str) -> list[str]:
     ]
 
 
-def _cold(cold: list[tuple[str, float, float | None, float]]) -> Table:
-    rows = [[who, f"{gb:.3g}", _number(ratio, ".2f"), f"{first:.3g} ms"] for who, gb, ratio, first in cold]
+def _cold(cold: list[tuple[str, float, float, float]]) -> Table:
+    rows = [[who, f"{gb:.3g}", f"{ratio:.2f}", f"{first:.3g} ms"] for who, gb, ratio, first in cold]
     return [["", "GB/s", "of the disk", "first batch"], *rows]
 
 
@@ -131,32 +135,58 @@ def _writing(figures: Figures, name: str) -> Table:
 
 
 def _summary(figures: Figures) -> Table:
-    """The best of each system that truly shuffles records, and how far from ours."""
+    """The best of each system that truly shuffles records, and how far ours is from the best of them and the limit."""
     names_ = figures.workloads()
     best: dict[str, dict[str, Figure]] = {}
     for name in names_:
         for each in figures.hot(name, "shuffled"):
             if each.by_record and each.exact:
-                best.setdefault(system(each.contender), {}).setdefault(name, each)
+                best.setdefault(_shown(each), {}).setdefault(name, each)
     order = sorted(best, key=lambda who: -sum(best[who][name].gb for name in names_ if name in best[who]))
     rows = [[who, *(f"{best[who][name].gb:.3g}" if name in best[who] else "–" for name in names_)] for who in order]
+    peers = [figures.best_peer(name, "shuffled", lambda each: each.by_record and each.exact) for name in names_]
+    ours = [figures.best_of_ours(name, "shuffled") for name in names_]
+    rows.append(["ours / best loader of others", *(_number(_times_ours(peer), ".1f") for peer in peers)])
+    rows.append(["ours / limit", *(_number(each and each.to_limit, ".2f") for each in ours)])
     return [["", *(workload(name).title for name in names_)], *rows]
 
 
+def _shown(each: Figure) -> str:
+    return f"{system(each.contender)}, by hand" if each.is_by_hand else system(each.contender)
+
+
+def _times_ours(peer: Figure | None) -> float | None:
+    return 1 / peer.to_ours if peer and peer.to_ours else None
+
+
 def _losses(figures: Figures) -> str:
-    """Where a peer is faster, or we are further from the limit than we mean to be."""
+    """Where somebody is faster, or we are further from the limit than we mean to be."""
     found: list[str] = []
     for name in figures.workloads():
         for order in ("shuffled", "sequential"):
+            where = f"{workload(name).title}, {order}"
             hot = figures.hot(name, order)
-            ours = next((each for each in hot if each.is_ours), None)
-            peer = figures.best_peer(name, order)
-            if ours and peer and peer.gb > ours.gb:
-                found.append(
-                    f"- {workload(name).title}, {order}: {peer.contender} {peer.gb:.3g} GB/s, ours {ours.gb:.3g}."
-                )
-            if ours and order == "shuffled" and ours.to_limit is not None and ours.to_limit < 0.85:
-                found.append(f"- {workload(name).title}, {order}: {ours.to_limit:.2f} of the limit.")
+            ours = figures.best_of_ours(name, order)
+            if ours is None:
+                continue
+            for each in hot:
+                if not (each.is_limit or each.is_ours) and each.gb > ours.gb:
+                    how = "" if each.by_record or order == "sequential" else ", which shuffles no records"
+                    found.append(f"- {where}: {each.contender}{how}, {each.gb:.3g} GB/s; ours {ours.gb:.3g}.")
+            if order == "shuffled" and ours.to_limit is not None and ours.to_limit < GOAL:
+                found.append(f"- {where}: {ours.to_limit:.2f} of the limit.")
+            cold = figures.cold(name, order)
+            mine = max((gb for who, gb, *_ in cold if system(who) == OURS), default=0.0)
+            found += [
+                f"- {where}, from disk: {who} {gb:.3g} GB/s; ours {mine:.3g}." for who, gb, *_ in cold if gb > mine
+            ]
+        written = figures.writing(name)
+        mine = next((gb for files, gb, *_ in written if files == "hypersequence"), 0.0)
+        found += [
+            f"- {workload(name).title}, writing: {files} {gb:.3g} GB/s; ours {mine:.3g}."
+            for files, gb, *_ in written
+            if gb > mine and files != "memmap"
+        ]
     return "\n".join(found) or "Nowhere in this run."
 
 

@@ -210,7 +210,7 @@ class Comparison:
             key = {"stage": "hot", "workload": name, "order": order, "group": group}
             of_group = [other.name for other in able if ("limits" if other.is_limit else system(other.name)) == group]
             chosen |= self._quickest(of_group, 1, **key)
-        return [each for each in able if each.name in chosen]
+        return [each for each in able if each.name in chosen and not each.in_memory]
 
     def _train(self, name: str, able: list[Contender]) -> None:
         """A small PyTorch model on each, in turn and in changing order, where the environment has PyTorch."""
@@ -246,29 +246,22 @@ class Comparison:
                     self._results.add(**key, contender=each.name, round=number, **answer)
 
     def _cold(self, name: str, order: Order, able: list[Contender], limit: int | None = None) -> None:
-        """Epochs of files that are not in memory, each in a new process, beside the disk's own speed."""
+        """Epochs of files that are not in memory, each in a new process, and the disk itself over the same files."""
         key: dict[str, Any] = {"stage": "cold", "workload": name, "order": order}
         for number in range(self._form.cold):
-            for who in random.sample([*(each.name for each in able), "disk"], len(able) + 1):
-                if self._results.has(**key, contender=who, round=number):
+            for each in random.sample(able, len(able)):
+                if self._results.has(**key, contender=each.name, round=number):
                     continue
-                if who == "disk":
-                    plain = max(self._folder(name, able[0]).rglob("*"), key=lambda path: path.stat().st_size)
-                    nbytes, seconds = disk.read_directly(plain)
-                    self._results.add(**key, contender=who, round=number, nbytes=nbytes, seconds=seconds)
-                    continue
-                each = self._contenders[who]
                 folder = self._folder(name, each)
                 group = nullcontext() if limit is None else memory_limit(limit)
-                with (
-                    self._trying(**key, contender=who, round=number),
-                    group as cgroup,
-                    self._worker(each, cgroup) as worker,
-                ):
-                    disk.forget(folder)
-                    self._open(worker, each, name, order)
-                    answer = worker.ask("epoch", within=300, seconds=self._form.cold_seconds)
-                    self._results.add(**key, contender=who, round=number, **answer)
+                with self._trying(**key, contender=each.name, round=number):
+                    with group as cgroup, self._worker(each, cgroup) as worker:
+                        disk.forget(folder)
+                        self._open(worker, each, name, order)
+                        answer = worker.ask("epoch", within=300, seconds=self._form.cold_seconds)
+                    nbytes, seconds = disk.read_directly(folder)
+                    beside = {"disk_nbytes": nbytes, "disk_seconds": seconds}
+                    self._results.add(**key, contender=each.name, round=number, **answer, **beside)
 
     def _larger_than_memory(self, name: str, able: list[Contender]) -> None:
         """Epochs in less memory than there are data, the quickest order and the shuffled one."""
@@ -276,7 +269,8 @@ class Comparison:
         assert limit is not None
         try:
             for order in ORDERS:
-                self._cold(name, order, [each for each in able if order in each.orders()], limit)
+                who = [each for each in able if order in each.orders() and not each.in_memory]
+                self._cold(name, order, who, limit)
         except NoLimit as error:
             self._failed("cold", str(error), workload=name)
 

@@ -50,7 +50,7 @@ def keras(workload: Workload, folder: Path, order: Order) -> Epochs:
     """What ``fit`` does with a ``PyDataset``: it asks for batches by number, and says when an epoch is over."""
     import os
 
-    os.environ["KERAS_BACKEND"] = "torch"
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     feed = sequence(folder, order, "window").as_keras()
 
     def epoch(number: int) -> Any:
@@ -65,7 +65,7 @@ _WINDOW = Shuffle("shuffled(seed), the default", True)
 _RECORD = Shuffle('shuffled(seed, by="record")', True)
 _BATCH = Shuffle('shuffled(seed, by="batch")', False)
 CONTENDERS = [
-    Contender(name, "peers", "hypersequence", write, open_, shuffle, ready)
+    Contender(name, "keras" if open_ is keras else "peers", "hypersequence", write, open_, shuffle, ready)
     for name, open_, shuffle, ready in (
         ("HyperSequence, Loader into buffers", loader("window", "reuse"), _WINDOW, True),
         ("HyperSequence, Loader", loader("window", "own"), _WINDOW, False),

@@ -165,7 +165,7 @@ CONTENDERS = [
     Contender("one copy", "peers", "memmap", write, copy, None, True, True),
     Contender("one copy, two threads", "peers", "memmap", write, copy_with_two_threads, None, True, True),
     Contender("np.take into aligned buffers", "peers", "memmap", write, take, _TAKE, True, True),
-    Contender("arrays in memory, x[numbers]", "peers", "memmap", write, in_memory, _TAKE, False, True),
+    Contender("arrays in memory, x[numbers]", "peers", "memmap", write, in_memory, _TAKE, False, True, in_memory=True),
     Contender("one batch over and over", "peers", "memmap", write, one_batch, _TAKE, False, True, only_trains=True),
     *(
         Contender(

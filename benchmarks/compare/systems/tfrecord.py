@@ -132,7 +132,17 @@ _MANY = ("pairs", "tokens", "digits", "features")
 _BUFFERED = "Shuffled, the data must fit into memory; every epoch begins when all of it was read."
 _IN_MEMORY = "The data must fit into memory, when shuffled by record as a whole and in the buffer."
 CONTENDERS = [
-    Contender(name, "tensorflow", files, write_, open_, shuffle, workloads=workloads, note=note)
+    Contender(
+        name,
+        "tensorflow",
+        files,
+        write_,
+        open_,
+        shuffle,
+        workloads=workloads,
+        note=note,
+        in_memory=note is _IN_MEMORY,
+    )
     for name, files, write_, open_, shuffle, workloads, note in (
         ("TFRecord, tf.data", "tfrecord", write, read(None), _ALL, (), _BUFFERED),
         ("TFRecord, tf.data, buffer of 10000", "tfrecord", write, read(BUFFER), _SOME, _MANY, ""),
