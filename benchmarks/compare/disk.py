@@ -10,7 +10,7 @@ from pathlib import Path
 _STEP = 8 << 20
 
 
-def read_directly(folder: Path, at_most: int = 256 << 20) -> tuple[int, float]:
+def read_directly(folder: Path, at_most: int = 1 << 30) -> tuple[int, float]:
     """Bytes of a folder's files, the largest first, and seconds to read them in a row with ``O_DIRECT``.
 
     Tails that are no whole block are left out.
@@ -49,7 +49,7 @@ def write_directly(path: Path, nbytes: int) -> float:
 
 
 def forget(folder: Path) -> None:
-    """Drop everything in a folder from the page cache. Nobody may have it mapped."""
+    """Drop everything in a folder from the page cache, but for pages that somebody has touched in a mapping."""
     for path in folder.rglob("*"):
         if path.is_file():
             fd = os.open(path, os.O_RDONLY)
