@@ -149,7 +149,7 @@ class Comparison:
         references = [each for each in able if each.name in (LIMIT[order], REFERENCE)]
         groups: dict[str, list[Contender]] = {}
         for each in able:
-            groups.setdefault("limits" if each.is_limit else system(each.name), []).append(each)
+            groups.setdefault(_group(each), []).append(each)
         for group, members in groups.items():
             key: dict[str, Any] = {"stage": "hot", "workload": name, "order": order, "group": group}
             done = {**key, "stage": "hot done", "contender": group}
@@ -166,7 +166,7 @@ class Comparison:
             working: dict[str, RemoteWorker] = {}
             for each in able:
                 disk.remember(self._folder(name, each))
-                with self._trying(**key, contender=each.name):
+                with self._trying(working, **key, contender=each.name):
                     working[each.name] = stack.enter_context(self._opened(each, name, order))
                     working[each.name].ask("run", within=120, seconds=form.seconds / 4, mode="consumed")
             self._round(working, **key, mode="consumed", round=0)
@@ -206,9 +206,8 @@ class Comparison:
         """Who is worth the time with files out of memory: the quickest of each system from memory, and all of ours."""
         chosen: set[str] = set()
         for each in able:
-            group = "limits" if each.is_limit else system(each.name)
-            key = {"stage": "hot", "workload": name, "order": order, "group": group}
-            of_group = [other.name for other in able if ("limits" if other.is_limit else system(other.name)) == group]
+            key = {"stage": "hot", "workload": name, "order": order, "group": _group(each)}
+            of_group = [other.name for other in able if _group(other) == _group(each)]
             chosen |= self._quickest(of_group, 1, **key)
         return [each for each in able if each.name in chosen and not each.in_memory]
 
@@ -223,7 +222,7 @@ class Comparison:
         with ExitStack() as stack:
             working: dict[str, RemoteWorker] = {}
             for each in able:
-                with self._trying(**key, contender=each.name):
+                with self._trying(working, **key, contender=each.name):
                     working[each.name] = stack.enter_context(self._opened(each, name, "shuffled"))
                     working[each.name].ask("train", within=120, seconds=self._form.seconds / 4)
             for number in range(self._form.rounds):
@@ -331,6 +330,11 @@ class Comparison:
     def _failed(self, stage: str, error: str, **key: Any) -> None:
         print(f"  failed: {error}", file=sys.stderr, flush=True)
         self._results.add(stage="failed", at=stage, error=error, **key)
+
+
+def _group(contender: Contender) -> str:
+    """With whom a contender takes turns."""
+    return "limits" if contender.is_limit else system(contender.name)
 
 
 def _machine() -> dict[str, Any]:

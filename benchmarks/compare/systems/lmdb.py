@@ -14,7 +14,7 @@ import numpy as np
 from ..contenders import Contender, Epochs, Order, Shuffle
 from ..memory import Buffers
 from ..workloads import Pair, Records, Workload
-from .memmap import batches_of_numbers
+from .memmap import batches_of_numbers, data_loader
 
 _DATABASE = b"records"
 _LARGE = 64 << 10  # records from here on are copied one by one, smaller ones are joined first
@@ -142,18 +142,8 @@ class ByBatch(ByRecord):
 
 def loader(batched: bool, workers: int) -> Callable[[Workload, Path, Order], Epochs]:
     def open_(workload: Workload, folder: Path, order: Order) -> Epochs:
-        import torch
-        from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
-
-        torch.set_num_threads(1)
-        data: Any = (ByBatch if batched else ByRecord)(workload, folder, order)
-        sampler = RandomSampler(data) if order == "shuffled" else SequentialSampler(data)
-        kept = {"num_workers": workers, "persistent_workers": workers > 0}
-        if batched:
-            batches = BatchSampler(sampler, workload.batch, drop_last=True)
-            feed = DataLoader(data, sampler=batches, batch_size=None, **kept)
-        else:
-            feed = DataLoader(data, sampler=sampler, batch_size=workload.batch, drop_last=True, **kept)
+        data = (ByBatch if batched else ByRecord)(workload, folder, order)
+        feed = data_loader(data, order, workload.batch, batched, workers)
         return lambda number: feed
 
     return open_

@@ -142,21 +142,23 @@ class Memmap:
 
 def loader(batched: bool, workers: int) -> Callable[[Workload, Path, Order], Epochs]:
     def open_(workload: Workload, folder: Path, order: Order) -> Epochs:
-        import torch
-        from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
-
-        torch.set_num_threads(1)
-        data: Any = Memmap(workload, folder)
-        sampler = RandomSampler(data) if order == "shuffled" else SequentialSampler(data)
-        kept = {"num_workers": workers, "persistent_workers": workers > 0}
-        if batched:
-            batches = BatchSampler(sampler, workload.batch, drop_last=True)
-            feed = DataLoader(data, sampler=batches, batch_size=None, **kept)
-        else:
-            feed = DataLoader(data, sampler=sampler, batch_size=workload.batch, drop_last=True, **kept)
+        feed = data_loader(Memmap(workload, folder), order, workload.batch, batched, workers)
         return lambda number: feed
 
     return open_
+
+
+def data_loader(data: Any, order: Order, size: int, batched: bool, workers: int) -> Any:
+    """PyTorch's, over something that gives a record for its number, or a batch for a list of numbers."""
+    import torch
+    from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
+
+    torch.set_num_threads(1)
+    sampler = RandomSampler(data) if order == "shuffled" else SequentialSampler(data)
+    kept = {"num_workers": workers, "persistent_workers": workers > 0}
+    if batched:
+        return DataLoader(data, sampler=BatchSampler(sampler, size, drop_last=True), batch_size=None, **kept)
+    return DataLoader(data, sampler=sampler, batch_size=size, drop_last=True, **kept)
 
 
 _TAKE = Shuffle("np.random.shuffle of all numbers", True)

@@ -233,8 +233,8 @@ class FileSource:
 
         A sample takes 2 us, as long as some tens of KB take to be used: more of them where there is more.
         """
-        nbytes = int((runs[:, 1] - runs[:, 0]).sum()) * self.schema.record_nbytes
-        n_runs = min(_MAX_SAMPLES, max(_MIN_SAMPLES, nbytes // _SAMPLE_NBYTES))
+        total = int((runs[:, 1] - runs[:, 0]).sum()) * self.schema.record_nbytes
+        n_runs = min(_MAX_SAMPLES, max(_MIN_SAMPLES, total // _SAMPLE_NBYTES))
         for start, stop in runs[:: max(1, len(runs) // n_runs)].tolist():
             extents = self.extents(start, stop, chosen)
             for offset, nbytes in extents[:: max(1, len(extents) // _MAX_SAMPLES_A_RUN)]:
