@@ -36,9 +36,12 @@ def loader(by: str, buffers: str) -> Callable[[Workload, Path, Order], Epochs]:
     return open_
 
 
-def plain(workload: Workload, folder: Path, order: Order) -> Epochs:
-    seq = sequence(folder, order, "window")
-    return lambda number: seq.at_epoch(number)
+def plain(by: str) -> Callable[[Workload, Path, Order], Epochs]:
+    def open_(workload: Workload, folder: Path, order: Order) -> Epochs:
+        seq = sequence(folder, order, by)
+        return lambda number: seq.at_epoch(number)
+
+    return open_
 
 
 def torch(workload: Workload, folder: Path, order: Order) -> Epochs:
@@ -71,7 +74,8 @@ CONTENDERS = [
         ("HyperSequence, Loader", loader("window", "own"), _WINDOW, False),
         ("HyperSequence, Loader into buffers, by record", loader("record", "reuse"), _RECORD, True),
         ("HyperSequence, Loader, whole batches", loader("batch", "view"), _BATCH, False),
-        ("HyperSequence, plain sequence", plain, _WINDOW, False),
+        ("HyperSequence, plain sequence", plain("window"), _WINDOW, False),
+        ("HyperSequence, plain sequence, whole batches", plain("batch"), _BATCH, False),
         ("HyperSequence, as_torch", torch, _WINDOW, False),
         ("HyperSequence, as_keras", keras, _WINDOW, False),
     )
