@@ -33,10 +33,10 @@ def draw(figures: Figures, docs: Path) -> None:
 
 def _bars(axis: Any, hot: list[Figure], title: str) -> None:
     best: dict[str, Figure] = {}
-    for each in hot:
+    for each in sorted(hot, key=lambda each: not each.by_record):  # whole batches only of who shuffles nothing smaller
         if not each.is_limit:
             best.setdefault(system(each.contender), each)
-    shown = list(best.values())[::-1]
+    shown = sorted(best.values(), key=lambda each: each.gb)
     colours = [_OURS if each.is_ours else _PEER if each.by_record else _NOT_RECORDS for each in shown]
     spread = [[each.gb - each.low for each in shown], [each.high - each.gb for each in shown]]
     bars = axis.barh([system(each.contender) for each in shown], [each.gb for each in shown], color=colours)

@@ -169,16 +169,22 @@ def _losses(figures: Figures) -> str:
             ours = figures.best_of_ours(name, order)
             if ours is None:
                 continue
+            whole = next(each for each in hot if each.is_ours)  # whole batches too, beside others that shuffle those
             for each in hot:
-                if not (each.is_limit or each.is_ours) and each.gb > ours.gb:
-                    how = "" if each.by_record or order == "sequential" else ", which shuffles no records"
-                    found.append(f"- {where}: {each.contender}{how}, {each.gb:.3g} GB/s; ours {ours.gb:.3g}.")
+                loose = order == "shuffled" and not each.by_record
+                mine = whole if loose else ours
+                if not (each.is_limit or each.is_ours) and each.gb > mine.gb:
+                    how = ", which shuffles no records" if loose else ""
+                    found.append(f"- {where}: {each.contender}{how}, {each.gb:.3g} GB/s; ours {mine.gb:.3g}.")
             if order == "shuffled" and ours.to_limit is not None and ours.to_limit < GOAL:
                 found.append(f"- {where}: {ours.to_limit:.2f} of the limit.")
             cold = figures.cold(name, order)
             mine = max((gb for who, gb, *_ in cold if system(who) == OURS), default=0.0)
+            limits = {each.contender for each in hot if each.is_limit}
             found += [
-                f"- {where}, from disk: {who} {gb:.3g} GB/s; ours {mine:.3g}." for who, gb, *_ in cold if gb > mine
+                f"- {where}, from disk: {who}{' (a limit)' if who in limits else ''} {gb:.3g} GB/s; ours {mine:.3g}."
+                for who, gb, *_ in cold
+                if gb > mine
             ]
         written = figures.writing(name)
         mine = next((gb for files, gb, *_ in written if files == "hypersequence"), 0.0)
