@@ -175,9 +175,9 @@ class Figures:
         """What could not be measured."""
         return [row for row in self._rows if row["stage"] == "failed"]
 
-    def machine(self) -> Row:
-        """What was measured on."""
-        return next(row for row in self._rows if row["stage"] == "machine")
+    def machines(self) -> list[Row]:
+        """What was measured on, day by day."""
+        return [row for row in self._rows if row["stage"] == "machine"]
 
     def versions(self) -> dict[str, dict[str, str]]:
         """What was installed, by environment."""

@@ -72,7 +72,7 @@ def render(results: Results, docs: Path) -> None:
     figures = Figures(results)
     parts = [_workload(figures, name) for name in figures.workloads()]
     page = Template(_PAGE.read_text()).substitute(
-        machine=_machine(figures.machine()),
+        machine=_machines(figures.machines()),
         summary=_markdown(_summary(figures)),
         losses=_losses(figures),
         workloads="\n\n".join(parts),
@@ -258,10 +258,14 @@ def _versions(figures: Figures) -> str:
     return _markdown([["environment", ""], *rows])
 
 
-def _machine(row: Row) -> str:
-    memory = f"{row['memory_nbytes'] / 2**30:.0f} GiB"
-    cores = f"{row['n_processors']} cores of an {row['cpu']}"
-    return f"{cores}, {memory}, {row['system']}, Python {row['python']}, {row['date']}"
+def _machines(rows: list[Row]) -> str:
+    """Each machine once, with the days on which it was used."""
+    days: dict[str, list[str]] = {}
+    for row in rows:
+        memory = f"{row['memory_nbytes'] / 2**30:.0f} GiB"
+        cores = f"{row['n_processors']} cores of an {row['cpu']}"
+        days.setdefault(f"{cores}, {memory}, {row['system']}, Python {row['python']}", []).append(row["date"])
+    return "; ".join(f"{what}, {' and '.join(dict.fromkeys(when))}" for what, when in days.items())
 
 
 def _number(value: float | None, how: str) -> str:

@@ -104,8 +104,9 @@ class Comparison:
                 self._installed[name] = versions(self._pythons[name])
                 if not self._results.has(stage="environment", contender=name):
                     self._results.add(stage="environment", contender=name, versions=self._installed[name])
-        if not self._results.has(stage="machine"):
-            self._results.add(stage="machine", form=self._form.__dict__, **_machine())
+        machine = _machine()
+        if not self._results.has(stage="machine", round=machine["date"]):  # a run goes on for days, perhaps elsewhere
+            self._results.add(stage="machine", round=machine["date"], form=self._form.__dict__, **machine)
 
     # --- stages ------------------------------------------------------------------------------------------------------
 
