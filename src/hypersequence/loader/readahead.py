@@ -46,9 +46,8 @@ class Stretch:
         #: Whether it needed no reading.
         self.was_there = self.finished = self.scattered or (look and source.resident(runs, chosen))
         self._begun = self.finished
-        # A window is checked by the threads that gather from it: its first batch waits for all of it anyway.
-        check = self.nbytes <= _AHEAD_NBYTES
-        self._steps: Iterator[int] = iter(()) if self.finished else source.load(runs, chosen, check)
+        # Checked as it comes, while it is in the processor's cache and the disk is at work.
+        self._steps: Iterator[int] = iter(()) if self.finished else source.load(runs, chosen, check=True)
 
     def begin(self) -> None:
         """Set the disk to work."""

@@ -95,7 +95,7 @@ class SalvagingSource:
 
     def load(self, runs: Array, chosen: Sequence[int], check: bool) -> Iterator[int]:
         """As the source does; blocks are checked when they are read."""
-        return self._source.load(runs, chosen, False)
+        return self._source.load(runs, chosen, check=False)
 
     def resident(self, runs: Array, chosen: Sequence[int]) -> bool:
         """As the source does."""
