@@ -529,6 +529,14 @@ def test_abandoned_iterators_leave_no_threads(wide: Path) -> None:
         assert flat(dataset) == flat(file.shuffled(1, by="record").at_epoch(3))
 
 
+def test_the_operation_that_slows_down_the_process_is_not_used(numbered: Path) -> None:
+    with hs.open(numbered) as file:
+        ours = file.as_tf_dataset(threads=1)
+        theirs = tf.data.Dataset.from_generator(lambda: iter([1]), output_signature=tf.TensorSpec((), tf.int32))
+        assert b"GeneratorDataset" in theirs._as_serialized_graph().numpy()
+        assert b"GeneratorDataset" not in ours._as_serialized_graph().numpy()
+
+
 def test_many_datasets_come_and_go(numbered: Path) -> None:
     with hs.open(numbered) as file:
         seq = file.shuffled(1)

@@ -49,6 +49,7 @@ class Contender:
         workloads: For which this makes sense; all if empty.
         note: What a reader should know.
         keras: Gives what Keras's ``fit`` is given, with batches in shuffled order and labels below ten.
+        backend: Keras's backend, for those that ``keras`` is for.
         only_trains: Whether it is only there to be trained on, as a limit for others.
         in_memory: Whether opening it brings everything into memory, so that disk and little memory say nothing of it.
     """
@@ -64,6 +65,7 @@ class Contender:
     workloads: tuple[str, ...] = field(default=())
     note: str = ""
     keras: Callable[[Workload, Path], dict[str, Any]] | None = None
+    backend: Literal["tensorflow", "jax"] | None = None
     only_trains: bool = False
     in_memory: bool = False
 

@@ -64,6 +64,7 @@ ENVIRONMENTS: dict[str, Environment] = {
     "tensorflow": Environment((("tensorflow-cpu==2.21.0", "keras==3.15.1"),)),
     "grain": Environment((("grain==0.2.18", "array_record==0.8.6", "numpy==2.4.6"),)),
     "keras": Environment((("tensorflow-cpu==2.21.0", "keras==3.15.1"),), ours=True),
+    "keras-jax": Environment((("jax[cpu]==0.10.2", "keras==3.15.1"),), ours=True),
 }
 
 

@@ -15,6 +15,9 @@ REFERENCE = "HyperSequence, Loader into buffers"
 #: Beside which contenders are shown.
 LIMIT = {"sequential": "one copy", "shuffled": "np.take into aligned buffers"}
 
+#: What stands for no waiting at all, for each kind of training: its name begins so.
+FLOOR = {"train": "one batch over and over", "fit tensorflow": "arrays in memory", "fit jax": "arrays in memory"}
+
 
 def system(contender: str) -> str:
     """Which system a contender is a way of using."""
@@ -156,11 +159,11 @@ class Figures:
         """Contender, records/s, and the share of the time that is lost to data within each round; the fastest first.
 
         Args:
-            stage: ``"train"``, PyTorch's loop, or ``"fit"``, Keras's.
+            stage: ``"train"``, PyTorch's loop, or ``"fit tensorflow"`` and ``"fit jax"``, Keras's.
             name: The workload.
         """
         rows = _by_contender(self._of(stage, name, "shuffled"))
-        floors = [mine for contender, mine in rows.items() if contender.startswith("one batch over and over")]
+        floors = [mine for contender, mine in rows.items() if contender.startswith(FLOOR[stage])]
         floor = {row["round"]: row["records"] / row["seconds"] for mine in floors for row in mine}
         found: list[tuple[str, float, float | None]] = []
         for contender, mine in rows.items():

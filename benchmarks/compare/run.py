@@ -89,8 +89,9 @@ class Comparison:
                 self._hot(name, order, able)
                 self._cold(name, order, self._for_disk(name, order, able))
             if name in TRAINED:
-                self._train(name, [each for each in taking_part if each.keras is None and each.shuffle is not None])
-                self._fit(name, [each for each in taking_part if each.keras is not None])
+                self._train(name, [each for each in taking_part if each.backend is None and each.shuffle is not None])
+                for backend in ("tensorflow", "jax"):
+                    self._fit(name, backend, [each for each in taking_part if each.backend == backend])
             shutil.rmtree(self._where / "files" / name, ignore_errors=True)
 
     def _prepare(self) -> None:
@@ -233,9 +234,9 @@ class Comparison:
                             answer = working[who].ask("train", within=120, seconds=self._form.seconds)
                             self._results.add(**key, contender=who, round=number, **answer)
 
-    def _fit(self, name: str, able: list[Contender]) -> None:
+    def _fit(self, name: str, backend: str, able: list[Contender]) -> None:
         """A small Keras model on each, in a new process each time."""
-        key: dict[str, Any] = {"stage": "fit", "workload": name, "order": "shuffled"}
+        key: dict[str, Any] = {"stage": f"fit {backend}", "workload": name, "order": "shuffled"}
         for number in range(self._form.rounds):
             for each in random.sample(able, len(able)):
                 if self._results.has(**key, contender=each.name, round=number):

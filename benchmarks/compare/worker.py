@@ -79,7 +79,8 @@ class Worker:
 
     def fit(self, name: str, share: float, folder: str, seconds: float) -> dict[str, Any]:
         """A small Keras model for some seconds."""
-        assert self._contender.keras is not None
+        assert self._contender.keras is not None and self._contender.backend is not None
+        os.environ["KERAS_BACKEND"] = self._contender.backend  # before Keras is imported
         given = workload(name, share)
         return fit_keras(self._contender.keras(given, Path(folder)), given, seconds)
 

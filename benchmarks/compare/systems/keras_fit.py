@@ -1,10 +1,10 @@
-"""What Keras's ``fit`` is given, on the TensorFlow backend: HyperSequence, arrays, and data sets that people write."""
+"""What Keras's ``fit`` is given, on two backends: HyperSequence, arrays, and data sets that people write."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,12 +12,20 @@ from ..contenders import Contender, Shuffle
 from ..workloads import Workload
 from . import hypersequence, memmap
 
+#: Makes what ``fit`` is given.
+Maker = Callable[[Workload, Path], dict[str, Any]]
 
-def ours(workload: Workload, folder: Path) -> dict[str, Any]:
+
+def as_keras(workload: Workload, folder: Path) -> dict[str, Any]:
     import hypersequence as hs
 
-    seq = hs.open(folder / "data.hsq").map(_labelled)
-    return {"x": seq.as_keras(shuffle_on_epoch=True, seed=1)}
+    return {"x": hs.open(folder / "data.hsq").map(_labelled).as_keras(shuffle_on_epoch=True, seed=1)}
+
+
+def as_tf_dataset(workload: Workload, folder: Path) -> dict[str, Any]:
+    import hypersequence as hs
+
+    return {"x": hs.open(folder / "data.hsq").shuffled(1).map(_labelled).as_tf_dataset()}
 
 
 def _labelled(batch: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -30,8 +38,17 @@ def arrays(workload: Workload, folder: Path) -> dict[str, Any]:
     return {"x": x[:n], "y": y[:n] % 10, "batch_size": workload.batch}
 
 
-def data_set(workers: int, constant: bool) -> Callable[[Workload, Path], dict[str, Any]]:
-    """A ``PyDataset`` as Keras's guide shows it; ``constant``: the floor, one batch over and over."""
+def one_tensor(workload: Workload, folder: Path) -> dict[str, Any]:
+    """The floor of TensorFlow: one batch over and over, without Python."""
+    import tensorflow as tf
+
+    x, y = memmap.arrays(workload, folder)
+    batch = np.array(x[: workload.batch]), np.array(y[: workload.batch] % 10)
+    return {"x": tf.data.Dataset.from_tensors(batch).repeat(len(x) // workload.batch)}
+
+
+def data_set(workers: int, constant: bool) -> Maker:
+    """A ``PyDataset`` as Keras's guide shows it; ``constant``: its floor, one batch over and over."""
 
     def make(workload: Workload, folder: Path) -> dict[str, Any]:
         import keras
@@ -64,15 +81,38 @@ def data_set(workers: int, constant: bool) -> Callable[[Workload, Path], dict[st
 
 _ALL = Shuffle("all records", True)
 _TRAINED = ("digits", "images")
+
+
+def _contender(
+    name: str, make: Maker, backend: Literal["tensorflow", "jax"] = "tensorflow", limit: bool = False
+) -> Contender:
+    files, write = ("hypersequence", hypersequence.write) if "Hyper" in name else ("memmap", memmap.write)
+    environment = "keras" if backend == "tensorflow" else "keras-jax"
+    return Contender(
+        f"{name} in fit{'' if backend == 'tensorflow' else ', JAX'}",
+        environment,
+        files,
+        write,
+        None,
+        _ALL,
+        workloads=_TRAINED,
+        keras=make,
+        backend=backend,
+        only_trains=True,
+        is_limit=limit,
+    )
+
+
 CONTENDERS = [
-    Contender(
-        name, "keras", files, write, None, _ALL, workloads=_TRAINED, keras=keras, only_trains=True, is_limit=is_limit
-    )
-    for name, files, write, keras, is_limit in (
-        ("HyperSequence, as_keras in fit", "hypersequence", hypersequence.write, ours, False),
-        ("arrays in memory, in fit", "memmap", memmap.write, arrays, True),
-        ("one batch over and over, in fit", "memmap", memmap.write, data_set(1, True), True),
-        ("PyDataset over np.memmap, in fit", "memmap", memmap.write, data_set(1, False), False),
-        ("PyDataset over np.memmap, two workers, in fit", "memmap", memmap.write, data_set(2, False), False),
-    )
+    _contender("HyperSequence, as_keras", as_keras),
+    _contender("HyperSequence, as_tf_dataset", as_tf_dataset),
+    _contender("arrays in memory", arrays, limit=True),
+    _contender("one tensor over and over", one_tensor, limit=True),
+    _contender("PyDataset, one batch over and over", data_set(1, True), limit=True),
+    _contender("PyDataset over np.memmap", data_set(1, False)),
+    _contender("PyDataset over np.memmap, two workers", data_set(2, False)),
+    _contender("HyperSequence, as_keras", as_keras, "jax"),
+    _contender("arrays in memory", arrays, "jax", limit=True),
+    _contender("PyDataset, one batch over and over", data_set(1, True), "jax", limit=True),
+    _contender("PyDataset over np.memmap", data_set(1, False), "jax"),
 ]

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import itertools
+import mmap
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any, Literal
@@ -108,60 +110,80 @@ def dataset_of(begin: Callable[[], Iterator[list[np.ndarray]]], spec: Any) -> tf
     """A dataset of which every iteration is a pass.
 
     TensorFlow calls Python once for a piece and takes it apart by itself, which costs a tenth of calling Python for
-    each batch. ``Dataset.from_generator`` would do too, in more Python and more threads; docs/decisions.md has the
-    figures. As there, a pass that is left early is closed when TensorFlow drops the iterator.
+    each batch. A pass that is left early is closed when TensorFlow drops the iterator. ``Dataset.from_generator`` does
+    that too, but its operation slows down the whole process; docs/decisions.md has the figures.
 
     Args:
         begin: Begins a pass, a generator of pieces.
         spec: Structure of ``tf.TensorSpec``: what a batch looks like.
     """
     leaves = tf.nest.flatten(spec)
-    numbers = itertools.count()
-    under_way: dict[int, Any] = {}
-
-    def start() -> np.int64:
-        number = next(numbers)
-        under_way[number] = begin()
-        return np.int64(number)
-
-    def proceed(number: np.int64) -> list[np.ndarray]:
-        return next(under_way[int(number)])
-
-    def end(number: np.int64) -> np.int64:
-        under_way.pop(int(number)).close()
-        return np.int64(0)
-
-    scalar = tf.TensorSpec((), tf.int64)
+    passes = _Passes(begin, [np.zeros((0, *_known(leaf)), leaf.dtype.as_numpy_dtype) for leaf in leaves])
     types = [leaf.dtype for leaf in leaves]
-    shapes = [tf.TensorShape((None, *leaf.shape)) for leaf in leaves]
-    functions = [
-        _function([], lambda: tf.numpy_function(start, [], tf.int64)),
-        _function([scalar], lambda number: tf.numpy_function(proceed, [number], types)),
-        _function([scalar], lambda number: tf.numpy_function(end, [number], tf.int64)),
-    ]
-    variant = tf.raw_ops.GeneratorDataset(
-        init_func_other_args=[],
-        next_func_other_args=[],
-        finalize_func_other_args=[],
-        init_func=functions[0],
-        next_func=functions[1],
-        finalize_func=functions[2],
-        output_types=types,
-        output_shapes=shapes,
-    )
-    piece_spec = tuple(tf.TensorSpec(shape, dtype) for shape, dtype in zip(shapes, types, strict=True))
-    in_pieces = tf.data.experimental.from_variant(variant, piece_spec)
-    in_pieces._functions = functions  # the operation knows them by name only; they live as long as the dataset does
+    shapes = [(None, *leaf.shape) for leaf in leaves]
 
-    @tf.autograph.experimental.do_not_convert
+    as_it_is = tf.autograph.experimental.do_not_convert
+
+    @as_it_is
+    def pieces_of_a_pass(number: tf.Tensor) -> tf.data.Dataset[Any]:
+        token = tf.numpy_function(passes.start, [number], tf.int64)
+
+        @as_it_is
+        def piece(_: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            arrays = tf.numpy_function(passes.proceed, [token], types)
+            return tuple(tf.ensure_shape(array, shape) for array, shape in zip(arrays, shapes, strict=True))
+
+        return tf.data.Dataset.counter().map(piece).take_while(as_it_is(lambda *piece: tf.shape(piece[0])[0] > 0))
+
+    @as_it_is
     def batches(*piece: tf.Tensor) -> tf.data.Dataset[Any]:
         return tf.data.Dataset.from_tensor_slices(tf.nest.pack_sequence_as(spec, piece))
 
-    return in_pieces.prefetch(1).flat_map(batches)
+    return tf.data.Dataset.range(1).flat_map(pieces_of_a_pass).prefetch(1).flat_map(batches)
 
 
-def _function(signature: list[Any], body: Callable[..., Any]) -> Any:
-    return tf.function(body, input_signature=signature, autograph=False).get_concrete_function()
+class _Passes:
+    """Passes that TensorFlow goes through, each closed when it is over or TensorFlow has no more use for it.
+
+    A pass is known by its token: an array whose memory becomes a tensor of the iterator that goes through the pass.
+    TensorFlow keeps the array for as long as it keeps the tensor, and when the array goes, so does the pass.
+
+    Args:
+        begin: Begins a pass.
+        nothing: What is given when a pass is over: arrays of no batches.
+    """
+
+    def __init__(self, begin: Callable[[], Iterator[list[np.ndarray]]], nothing: list[np.ndarray]) -> None:
+        self._begin, self._nothing = begin, nothing
+        self._numbers = itertools.count()
+        self._under_way: dict[int, Any] = {}
+        self._new: dict[int, np.ndarray] = {}
+
+    def start(self, _: np.int64) -> np.ndarray:
+        """Begin a pass; its token."""
+        number = next(self._numbers)
+        token = np.frombuffer(mmap.mmap(-1, 8), np.int64)  # TensorFlow copies what begins at no multiple of 64 bytes
+        token[0] = number
+        self._under_way[number], self._new[number] = self._begin(), token
+        return token
+
+    def proceed(self, token: np.ndarray) -> list[np.ndarray]:
+        """The next piece of the pass with this token, or nothing."""
+        number = int(token[0])
+        ours = self._new.pop(number, None)
+        # Had TensorFlow copied the token, its life would tell nothing, and the pass would stay until it is over.
+        if ours is not None and np.shares_memory(ours, token):
+            weakref.finalize(ours, self._end, number).atexit = False
+        piece = next(self._under_way[number], None)
+        return self._nothing if piece is None else piece
+
+    def _end(self, number: int) -> None:
+        self._under_way.pop(number).close()
+
+
+def _known(leaf: tf.TensorSpec) -> list[int]:
+    """A shape with 0 for what is not known."""
+    return [length or 0 for length in leaf.shape]
 
 
 def _spec_of(sequence: HyperSequence) -> Any:
