@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import mmap
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,6 +20,7 @@ from ..errors import ArgumentError, MissingPackageError
 from ..loader import Loader
 from ..schema import Batch
 from ..sequence import HyperSequence
+from ..source.buffers import lease
 from .arrays import refuse_types
 
 try:
@@ -78,6 +80,9 @@ def tf_dataset(
 
 #: Handing over takes TensorFlow some 0.3 ms; so does copying this much.
 _LARGE_NBYTES = 2 << 20
+#: Batches that take longer than this to come are not waited for, so as to copy them together.
+_SLOW_S = 1e-3
+_MAX_STACKED = 16
 
 
 def buffers_for(sequence: HyperSequence) -> Literal["own", "view"]:
@@ -93,17 +98,63 @@ def pieces(batches: Any, batch_size: int) -> Iterator[list[np.ndarray]]:
         batches: A pass of a loader: how many batches, and these as if they were one.
         batch_size: Records of a batch; the last one may have fewer.
     """
+    single = _Single()
     with closing(batches):
-        for n_batches, together in batches:
-            arrays = [_as_tensorflow_reads(array) for array in tf.nest.flatten(together)]
-            if n_batches == 1:
-                yield [array[np.newaxis] for array in arrays]
-                continue
-            n_whole = len(arrays[0]) // batch_size
-            if n_whole:
-                yield [array[: n_whole * batch_size].reshape(n_whole, batch_size, *array.shape[1:]) for array in arrays]
-            if len(arrays[0]) % batch_size:
-                yield [array[np.newaxis, n_whole * batch_size :] for array in arrays]
+        try:
+            for n_batches, together in batches:
+                arrays = [_as_tensorflow_reads(array) for array in tf.nest.flatten(together)]
+                if n_batches == 1:
+                    yield from single.add(arrays)
+                    continue
+                yield from single.flush()
+                n_whole = len(arrays[0]) // batch_size
+                if n_whole:
+                    whole = (array[: n_whole * batch_size] for array in arrays)
+                    yield [array.reshape(n_whole, batch_size, *array.shape[1:]) for array in whole]
+                if len(arrays[0]) % batch_size:
+                    yield [array[np.newaxis, n_whole * batch_size :] for array in arrays]
+        except Exception:
+            yield from single.flush()  # what came before the error
+            raise
+        yield from single.flush()
+
+
+class _Single:
+    """Batches that come one by one, as ``map`` makes them: small ones are copied together, which takes less time.
+
+    Only those that come quickly: others would wait for each other, and win nothing.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[list[np.ndarray]] = []
+        self._limit = 1  # the first of a pass is waited for by itself
+        self._since = 0.0
+
+    def add(self, arrays: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        """A batch more; what is due to be handed over."""
+        if self._waiting and not _are_alike(arrays, self._waiting[0]):
+            yield from self.flush()
+        if not self._waiting:
+            self._since = time.perf_counter()
+        self._waiting.append(arrays)
+        nbytes = (len(self._waiting) + 1) * sum(array.nbytes for array in arrays)
+        is_slow = time.perf_counter() - self._since > _SLOW_S
+        if len(self._waiting) >= self._limit or nbytes > _LARGE_NBYTES or is_slow:
+            yield from self.flush()
+            self._limit = min(2 * self._limit, _MAX_STACKED)
+
+    def flush(self) -> Iterator[list[np.ndarray]]:
+        """All that are waiting."""
+        batches, self._waiting = self._waiting, []
+        if len(batches) == 1:
+            yield [array[np.newaxis] for array in batches[0]]
+        elif batches:
+            columns = list(zip(*batches, strict=True))
+            yield [np.stack(parts, out=lease((len(parts), *parts[0].shape), parts[0].dtype)) for parts in columns]
+
+
+def _are_alike(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
+    return [(array.shape, array.dtype) for array in one] == [(array.shape, array.dtype) for array in other]
 
 
 def dataset_of(begin: Callable[[], Iterator[list[np.ndarray]]], spec: Any) -> tf.data.Dataset[Any]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -127,11 +128,16 @@ class Delivery:
         batch = self.build(arrays)
         if self._counts is not None:
             batch = _weigh(batch, self._counts(start, stop))
-        if self.mappers:
-            first_record = int(self.order.span(start, start + 1)[0])
-            for mapper in self.mappers:
-                batch = mapper(batch, self.epoch, first_record)
+        for mapper in self.mappers:
+            batch = mapper(batch, self.epoch, partial(self._number, start))
         return batch
+
+    def _number(self, position: int) -> int:
+        """The number of the record at a position."""
+        ahead = self._ahead
+        if ahead is not None and ahead.start <= position < ahead.stop:
+            return int(ahead.numbers[position - ahead.start])
+        return int(self.order.span(position, position + 1)[0])
 
 
 def delivery_of(sequence: HyperSequence, epoch: int | None = None, position: int = 0) -> Delivery:

@@ -24,13 +24,19 @@ class Mapper:
     seed: int
     number: int
 
-    def __call__(self, batch: Batch, epoch: int, first_record: int) -> Batch:
+    def __call__(self, batch: Batch, epoch: int, first_record: Callable[[], int]) -> Batch:
         """The function's batch.
+
+        Args:
+            batch: What the function is given.
+            epoch: Together with the first record, what the generator depends on.
+            first_record: Gives the number of the batch's first record; asked only for a generator, since to work it
+                out may take longer than to gather the batch.
 
         Raises:
             ArgumentError: It gave something else than a tuple of one to three.
         """
-        result: Any = self.fn(batch, self._rng(epoch, first_record)) if self.wants_rng else self.fn(batch)
+        result: Any = self.fn(batch, self._rng(epoch, first_record())) if self.wants_rng else self.fn(batch)
         if not isinstance(result, tuple) or not 1 <= len(cast("Batch", result)) <= 3:
             raise ArgumentError(
                 f"map: {getattr(self.fn, '__name__', self.fn)!r} must return (inputs,), (inputs, outputs) or "
