@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -381,6 +382,84 @@ def test_what_map_gives_arrives(numbered: Path) -> None:
             assert float(more["half"]) == y[0] / 2
         with pytest.raises(hs.ArgumentError, match="map"):
             file.map(lambda batch: batch if len(batch[1]) == 8 else (batch[0],)).as_tf_dataset()
+
+
+@pytest.fixture(params=["together", "one by one"])
+def copied(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether small batches of a map are handed over together, which otherwise depends on how quickly they come."""
+    monkeypatch.setattr("hypersequence.adapters.tensorflow._SLOW_S", float("inf" if request.param == "together" else 0))
+    return request.param
+
+
+@pytest.mark.usefixtures("copied")
+@pytest.mark.parametrize("threads", [0, 2])
+def test_small_batches_of_a_map_arrive_as_they_are(numbered: Path, threads: int) -> None:
+    def several(batch: Any) -> Any:
+        x, y = batch
+        half = x.astype(ml_dtypes.bfloat16)
+        return {"x": x, "half": half, "none": x[:, :0], "empty": x[:0]}, (y, y.sum(), y.astype("U5"), y.astype("S"))
+
+    with hs.open(numbered) as file:
+        for seq in (file, file.rebatch(7), file.shuffled(1).rebatch(1)):
+            mapped = seq.map(several)
+            for (x, (y, total, text, _)), (a, (b, c, d, _)) in zip(
+                mapped.as_tf_dataset(threads=threads), mapped, strict=True
+            ):
+                assert same(x, a) and same(y, b) and int(total) == c
+                assert text.numpy().tolist() == [word.encode() for word in d]
+
+
+@pytest.mark.usefixtures("copied")
+def test_an_error_in_map_comes_after_all_batches_before_it(numbered: Path) -> None:
+    def fail(batch: Any) -> Any:
+        if 33 in batch[1]:
+            raise LookupError("not this one")
+        return batch
+
+    with hs.open(numbered) as file:
+        seen: list[Any] = []
+        with pytest.raises(Exception, match="not this one"):
+            seen.extend(file.rebatch(1).map(fail).as_tf_dataset(threads=1))
+        assert flat(seen) == list(range(33))
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_map_whose_batches_differ_in_shape_is_an_error(numbered: Path) -> None:
+    def grow(batch: Any) -> Any:
+        return batch if 33 not in batch[1] else (np.concatenate(batch[:1] * 2, axis=1), batch[1])
+
+    with hs.open(numbered) as file:
+        seen: list[Any] = []
+        with pytest.raises(Exception, match="not compatible with expected shape"):
+            seen.extend(file.map(grow).as_tf_dataset(threads=0))
+        assert flat(seen) == list(range(32))
+
+
+@pytest.mark.usefixtures("copied")
+def test_text_that_a_map_makes_with_tensorflow_reaches_keras(tmp_path: Path) -> None:
+    with hs.HyperSequenceWriter(tmp_path / "a.hsq", 600) as writer:
+        writer.extend(np.arange(6000), np.arange(6000))
+    with hs.open(tmp_path / "a.hsq") as file:
+        named = file.map(lambda batch: (tf.constant([f"number {n}" for n in batch[0]]), batch[1]))
+        found = [text for words, _ in named.as_keras().get_tf_dataset() for text in words.numpy().tolist()]
+        assert found == [b"number %d" % n for n in range(6000)]
+
+
+def test_slow_batches_do_not_wait_for_each_other(numbered: Path) -> None:
+    made: list[int] = []
+
+    def slow(batch: Any) -> Any:
+        made.append(int(batch[1][0]))
+        time.sleep(0.05)
+        return batch
+
+    with hs.open(numbered) as file:
+        iterator = iter(file.rebatch(1).map(slow).as_tf_dataset(threads=0))
+        made.clear()
+        for i in range(12):
+            assert int(next(iterator)[1][0]) == i
+            # one piece is made ahead, and one may be under way
+            assert len(made) <= i + 3
 
 
 def test_the_byte_order_of_what_map_gives_does_not_matter(numbered: Path) -> None:

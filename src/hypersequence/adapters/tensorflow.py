@@ -54,7 +54,8 @@ def tf_dataset(
     Returns:
         A dataset of known cardinality and exact ``element_spec``: the first axis has a length where all batches have
         the same. Where there is a ``map`` or a padded shard, the first and the last batch are made to know it. Tensors
-        are handed over without a copy where a batch begins at a multiple of 64 bytes.
+        are handed over without a copy where a batch begins at a multiple of 64 bytes; small ones that a ``map`` or a
+        padded shard made are copied, several together.
 
     Raises:
         ArgumentError: A field has no counterpart in TensorFlow.
@@ -101,22 +102,29 @@ def pieces(batches: Any, batch_size: int) -> Iterator[list[np.ndarray]]:
     single = _Single()
     with closing(batches):
         try:
+            asked = time.perf_counter()
             for n_batches, together in batches:
+                is_quick = time.perf_counter() - asked < _SLOW_S
                 arrays = [_as_tensorflow_reads(array) for array in tf.nest.flatten(together)]
                 if n_batches == 1:
-                    yield from single.add(arrays)
-                    continue
-                yield from single.flush()
-                n_whole = len(arrays[0]) // batch_size
-                if n_whole:
-                    whole = (array[: n_whole * batch_size] for array in arrays)
-                    yield [array.reshape(n_whole, batch_size, *array.shape[1:]) for array in whole]
-                if len(arrays[0]) % batch_size:
-                    yield [array[np.newaxis, n_whole * batch_size :] for array in arrays]
+                    yield from single.add(arrays, is_quick)
+                else:
+                    yield from single.flush()
+                    yield from _whole_and_rest(arrays, batch_size)
+                asked = time.perf_counter()
         except Exception:
             yield from single.flush()  # what came before the error
             raise
         yield from single.flush()
+
+
+def _whole_and_rest(arrays: list[np.ndarray], batch_size: int) -> Iterator[list[np.ndarray]]:
+    """Batches that lie one behind the other: those that are full, and the last one if it is not."""
+    n_whole = len(arrays[0]) // batch_size
+    if n_whole:
+        yield [array[: n_whole * batch_size].reshape(n_whole, batch_size, *array.shape[1:]) for array in arrays]
+    if len(arrays[0]) % batch_size:
+        yield [array[np.newaxis, n_whole * batch_size :] for array in arrays]
 
 
 class _Single:
@@ -128,18 +136,16 @@ class _Single:
     def __init__(self) -> None:
         self._waiting: list[list[np.ndarray]] = []
         self._limit = 1  # the first of a pass is waited for by itself
-        self._since = 0.0
 
-    def add(self, arrays: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    def add(self, arrays: list[np.ndarray], is_quick: bool) -> Iterator[list[np.ndarray]]:
         """A batch more; what is due to be handed over."""
+        if not is_quick:
+            self._limit = 1
         if self._waiting and not _are_alike(arrays, self._waiting[0]):
             yield from self.flush()
-        if not self._waiting:
-            self._since = time.perf_counter()
         self._waiting.append(arrays)
         nbytes = (len(self._waiting) + 1) * sum(array.nbytes for array in arrays)
-        is_slow = time.perf_counter() - self._since > _SLOW_S
-        if len(self._waiting) >= self._limit or nbytes > _LARGE_NBYTES or is_slow:
+        if len(self._waiting) >= self._limit or nbytes > _LARGE_NBYTES:
             yield from self.flush()
             self._limit = min(2 * self._limit, _MAX_STACKED)
 
@@ -149,8 +155,13 @@ class _Single:
         if len(batches) == 1:
             yield [array[np.newaxis] for array in batches[0]]
         elif batches:
-            columns = list(zip(*batches, strict=True))
-            yield [np.stack(parts, out=lease((len(parts), *parts[0].shape), parts[0].dtype)) for parts in columns]
+            yield [_stacked(parts) for parts in zip(*batches, strict=True)]
+
+
+def _stacked(parts: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Arrays along a new first axis, in memory that TensorFlow takes as it is."""
+    first = parts[0]
+    return np.stack(parts, out=None if first.dtype.hasobject else lease((len(parts), *first.shape), first.dtype))
 
 
 def _are_alike(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
@@ -161,8 +172,9 @@ def dataset_of(begin: Callable[[], Iterator[list[np.ndarray]]], spec: Any) -> tf
     """A dataset of which every iteration is a pass.
 
     TensorFlow calls Python once for a piece and takes it apart by itself, which costs a tenth of calling Python for
-    each batch. A pass that is left early is closed when TensorFlow drops the iterator. ``Dataset.from_generator`` does
-    that too, but its operation slows down the whole process; docs/decisions.md has the figures.
+    each batch. A pass that is left early is closed soon after TensorFlow drops the iterator: when it next comes by
+    Python. ``Dataset.from_generator`` does that too, but its operation slows down the whole process;
+    docs/decisions.md has the figures.
 
     Args:
         begin: Begins a pass, a generator of pieces.
@@ -182,6 +194,7 @@ def dataset_of(begin: Callable[[], Iterator[list[np.ndarray]]], spec: Any) -> tf
         @as_it_is
         def piece(_: tf.Tensor) -> tuple[tf.Tensor, ...]:
             arrays = tf.numpy_function(passes.proceed, [token], types)
+            arrays = tf.nest.flatten(arrays)  # in tf.data's debug mode, one array comes by itself
             return tuple(tf.ensure_shape(array, shape) for array, shape in zip(arrays, shapes, strict=True))
 
         return tf.data.Dataset.counter().map(piece).take_while(as_it_is(lambda *piece: tf.shape(piece[0])[0] > 0))
@@ -226,10 +239,14 @@ class _Passes:
         if ours is not None and np.shares_memory(ours, token):
             weakref.finalize(ours, self._end, number).atexit = False
         piece = next(self._under_way[number], None)
-        return self._nothing if piece is None else piece
+        if piece is not None:
+            return piece
+        del self._under_way[number]
+        return self._nothing
 
     def _end(self, number: int) -> None:
-        self._under_way.pop(number).close()
+        if a_pass := self._under_way.pop(number, None):
+            a_pass.close()
 
 
 def _known(leaf: tf.TensorSpec) -> list[int]:

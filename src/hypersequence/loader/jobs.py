@@ -232,7 +232,7 @@ class Job:
                 begun = time.perf_counter()
                 arrays = self._slices(number) if self._out and not again else self._single(number, start, stop)
                 gathered = time.perf_counter()
-                self._made.append(delivery.finish(arrays, start, stop))
+                self._made.append(delivery.finish(arrays, start, stop, self._chunk.get() if delivery.mappers else None))
                 self.gather_s += gathered - begun
                 self.map_s += time.perf_counter() - gathered
         except Exception as error:

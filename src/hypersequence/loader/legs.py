@@ -40,8 +40,9 @@ class Leg:
         #: would not place them there either.
         sizes = [field.nbytes * self.delivery.batch_size for field in fields]
         self.aligned = all(nbytes % _ALIGNMENT == 0 or nbytes < MIN_LEASE_NBYTES for nbytes in sizes)
+        self.world = share.world if share is not None else 1
         #: Records of all ranks' batches together.
-        self.step = self.delivery.batch_size * (share.world if share is not None else 1)
+        self.step = self.delivery.batch_size * self.world
 
     def position(self, batch: int) -> int:
         """Where batch number ``batch`` of this leg begins, in records of all ranks together."""

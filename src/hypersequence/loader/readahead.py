@@ -35,7 +35,15 @@ class Stretch:
     """Positions of an epoch and the runs of records that they need."""
 
     def __init__(
-        self, source: Source, chosen: tuple[int, ...], epoch: int, start: int, end: int, runs: Array, look: bool
+        self,
+        source: Source,
+        chosen: tuple[int, ...],
+        epoch: int,
+        start: int,
+        end: int,
+        runs: Array,
+        look: bool,
+        alone: bool,
     ) -> None:
         self.epoch, self.start, self.end, self.runs = epoch, start, end, runs
         n_records = int((runs[:, 1] - runs[:, 0]).sum())
@@ -46,8 +54,10 @@ class Stretch:
         #: Whether it needed no reading.
         self.was_there = self.finished = self.scattered or (look and source.resident(runs, chosen))
         self._begun = self.finished
-        # Checked as it comes, while it is in the processor's cache and the disk is at work.
-        self._steps: Iterator[int] = iter(()) if self.finished else source.load(runs, chosen, check=True)
+        # Checked as it comes, while it is in the processor's cache and the disk is at work. But a window that several
+        # ranks read is checked by those who gather from it, each its own part.
+        check = alone or self.nbytes <= _AHEAD_NBYTES
+        self._steps: Iterator[int] = iter(()) if self.finished else source.load(runs, chosen, check)
 
     def begin(self) -> None:
         """Set the disk to work."""
@@ -108,7 +118,7 @@ class ReadAhead:
                 found = whole.stretch(position, min(stop, leg.total))
                 # What is evicted as it is used is not there; and asking would leave a trace each time.
                 look = not self._evict
-                stretch = Stretch(self._source, self._chosen, leg.epoch, position, *found, look)
+                stretch = Stretch(self._source, self._chosen, leg.epoch, position, *found, look, leg.world == 1)
                 yield stretch
                 position = stretch.end
                 limit = min(2 * limit, _MAX_GROWTH * self._size) if stretch.was_there else self._size

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -123,18 +123,19 @@ class Delivery:
         self._ahead = ahead  # at last, and at once: other threads see the old one or the new one
         return ahead
 
-    def finish(self, arrays: list[Array], start: int, stop: int) -> Batch:
-        """From the arrays of these positions to the batch that a person gets."""
+    def finish(self, arrays: list[Array], start: int, stop: int, ahead: Ahead | None = None) -> Batch:
+        """From the arrays of these positions to the batch that a person gets; ``ahead`` is a plan that has them."""
         batch = self.build(arrays)
         if self._counts is not None:
             batch = _weigh(batch, self._counts(start, stop))
-        for mapper in self.mappers:
-            batch = mapper(batch, self.epoch, partial(self._number, start))
+        if self.mappers:
+            first_record = cache(partial(self._number, start, ahead or self._ahead))
+            for mapper in self.mappers:
+                batch = mapper(batch, self.epoch, first_record)
         return batch
 
-    def _number(self, position: int) -> int:
-        """The number of the record at a position."""
-        ahead = self._ahead
+    def _number(self, position: int, ahead: Ahead | None) -> int:
+        """The number of the record at a position, read off a plan if it is there."""
         if ahead is not None and ahead.start <= position < ahead.stop:
             return int(ahead.numbers[position - ahead.start])
         return int(self.order.span(position, position + 1)[0])

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
+from ..errors import ChecksumError
 from ..schema import Array
 from .handle import FileHandle
 
@@ -36,8 +37,10 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
     Yields:
         0 when the first steps are on their way; then the bytes of each step that is there.
 
+    Damage ends the checking, not the loading: the batch that needs the records meets it again.
+
     Raises:
-        HyperSequenceError: As reading does; the rest is not loaded then.
+        HyperSequenceError: The file was closed or truncated; the rest is not loaded then.
     """
     steps = _steps(source, runs)
     coming: deque[_Step] = deque()
@@ -45,7 +48,14 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
     yield 0
     while coming:
         _ask(source, handle, islice(steps, 1), chosen, coming)
-        yield _arrive(source, handle, *coming.popleft(), chosen if check else ())
+        start, stop, extents = coming.popleft()
+        _wait_for(handle, extents)
+        if check:
+            try:
+                source.check(start, stop, chosen)
+            except ChecksumError:
+                check = False
+        yield sum(nbytes for _, nbytes in extents)
 
 
 #: First record, last record + 1, and where they lie: offsets and numbers of bytes.
@@ -78,11 +88,7 @@ def _steps(source: FileSource, runs: Array) -> Iterator[tuple[int, int]]:
             start = end
 
 
-def _arrive(
-    source: FileSource, handle: FileHandle, start: int, stop: int, extents: list[tuple[int, int]], check: Sequence[int]
-) -> int:
+def _wait_for(handle: FileHandle, extents: list[tuple[int, int]]) -> None:
     handle.ensure_whole()
     for offset, nbytes in extents:
         handle.wait_for(offset, nbytes)
-    source.check(start, stop, check)
-    return sum(nbytes for _, nbytes in extents)

@@ -226,7 +226,7 @@ class FileSource:
 
     def load(self, runs: Array, chosen: Sequence[int], check: bool) -> Iterator[int]:
         """Bring runs of records into memory, checked if asked to."""
-        return load(self, self._handle, runs, chosen, check)
+        return load(self, self._handle, runs, chosen, check and self._checker.keeps)
 
     def resident(self, runs: Array, chosen: Sequence[int]) -> bool:
         """Whether runs of records are in the page cache, by samples: some a run, of many runs not all.

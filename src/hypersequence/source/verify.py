@@ -26,7 +26,8 @@ class RunChecker:
     def __init__(self, stored: StoredFile, handle: FileHandle, verify: Verify) -> None:
         self._stored = stored
         self._handle = handle
-        self._keep = verify == "first"
+        #: Whether what was checked is remembered, so that it pays to check before anybody asks.
+        self.keeps = verify == "first"
         self._columns = [c.field.nbytes for c in stored.schema.columns]
         self._run_records = stored.run_records or (1,) * len(self._columns)
         self._runs_per_block = [-(-stored.block_records // n) for n in self._run_records]
@@ -112,7 +113,7 @@ class RunChecker:
                 field=label,
                 offset=offset,
             )
-        if self._keep:
+        if self.keeps:
             self._mark(column, run)
 
     def _mark(self, column: int, run: int) -> None:
