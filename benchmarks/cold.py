@@ -9,6 +9,7 @@ import ctypes
 import gc
 import mmap
 import os
+import random
 import statistics
 import sys
 import time
@@ -19,18 +20,22 @@ import numpy as np
 
 import hypersequence as hs
 
-from .measure import RECORDS, folder, forget, row
+from .measure import RECORDS, folder, forget, ratio, row
 
 TOTAL_NBYTES = 1 << 30
 WINDOW_NBYTES = 256 << 20
 ROUNDS = 7
+ORDERS = ("in order", "window", "batch", "record")
 READ_NBYTES = 4 << 20
 
 
 def main() -> None:
     with folder() as where:
-        print(f"{TOTAL_NBYTES >> 20} MiB, windows of {WINDOW_NBYTES >> 20} MiB; the disk: O_DIRECT reads in a row\n")
-        row("record", "disk GB/s", "window GB/s", "ratio", "first / window", "batch: first / block")
+        print(
+            f"{TOTAL_NBYTES >> 20} MiB, windows of {WINDOW_NBYTES >> 20} MiB; GB/s, and beside the disk "
+            "(O_DIRECT reads in a row)\n"
+        )
+        row("record", "disk", "system, in order", *ORDERS, "first / window", "batch: first / block")
         for name in ("1 KiB", "16 KiB", "600 KiB"):
             path = write(where / f"{name}.hsq", RECORDS[name][0], TOTAL_NBYTES)
             epochs(name, path)
@@ -64,20 +69,30 @@ def direct(path: Path, nbytes: int) -> float:
     return seconds * nbytes / (nbytes // READ_NBYTES * READ_NBYTES)
 
 
-def cold(path: Path, by: str, size: int, verify: str = "first") -> tuple[float, float]:
+def system(path: Path, nbytes: int) -> float:
+    """Seconds to read a file in order into memory that is used again, and to do nothing with it."""
+    forget(path)
+    buffer = bytearray(READ_NBYTES)
+    begun = time.perf_counter()
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+    return time.perf_counter() - begun
+
+
+def cold(path: Path, order: str, size: int) -> tuple[float, float]:
     """Seconds to the first batch and to the last, with nothing in the page cache."""
     gc.collect()
     forget(path)
     begun = time.perf_counter()
-    with hs.open(path, verify=verify) as file:
-        options = {"window": WINDOW_NBYTES} if by == "window" else {}
-        iterator = iter(hs.Loader(file.shuffled(1, by=by, **options).rebatch(size)))
+    with hs.open(path) as file:
+        options = {"window": WINDOW_NBYTES} if order == "window" else {}
+        sequence = file if order == "in order" else file.shuffled(1, by=order, **options)
+        iterator = iter(hs.Loader(sequence.rebatch(size)))
         next(iterator)
         first = time.perf_counter() - begun
-        if by == "window":
-            for _ in iterator:
-                pass
-        iterator.close()
+        for _ in iterator:
+            pass
     return first, time.perf_counter() - begun
 
 
@@ -85,20 +100,23 @@ def epochs(name: str, path: Path) -> None:
     size, nbytes = RECORDS[name][1], path.stat().st_size
     with hs.open(path) as file:
         block_nbytes = file._source.stored.stride
-    disk, ours, first, first_of_batch = [], [], [], []
+    seconds: dict[str, list[float]] = {way: [] for way in ("disk", "system", *ORDERS)}
+    first, first_of_batch = [], []
     for _ in range(ROUNDS):
-        forget(path)
-        disk.append(direct(path, nbytes))
-        begin, all_of_it = cold(path, "window", size)
-        ours.append(all_of_it)
-        first.append(begin / direct(path, WINDOW_NBYTES))
-        first_of_batch.append(cold(path, "batch", 32)[0] / direct(path, max(READ_NBYTES, block_nbytes)))
-    ratios = [a / b for a, b in zip(disk, ours, strict=True)]
+        seconds["disk"].append(direct(path, nbytes))
+        seconds["system"].append(system(path, nbytes))
+        for order in random.sample(ORDERS, len(ORDERS)):
+            begin, all_of_it = cold(path, order, size)
+            seconds[order].append(all_of_it)
+            if order == "window":
+                first.append(begin / direct(path, WINDOW_NBYTES))
+            if order == "batch":
+                first_of_batch.append(begin / direct(path, max(READ_NBYTES, block_nbytes)))
+    rates = {way: nbytes / statistics.median(of_way) / 1e9 for way, of_way in seconds.items()}
     row(
         name,
-        f"{nbytes / statistics.median(disk) / 1e9:.2f}",
-        f"{nbytes / statistics.median(ours) / 1e9:.2f}",
-        f"{statistics.median(ratios):.2f}",
+        f"{rates['disk']:.2f}",
+        *(f"{rates[way]:.2f}, {ratio(seconds, 'disk', way):.2f}" for way in ("system", *ORDERS)),
         f"{statistics.median(first):.2f}",
         f"{statistics.median(first_of_batch):.2f}",
     )

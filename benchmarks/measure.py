@@ -47,7 +47,15 @@ def aligned(shape: tuple[int, ...], dtype: object) -> np.ndarray:
 
 
 def forget(path: Path) -> None:
-    """Drop a file from the page cache."""
+    """Drop a file from the page cache.
+
+    It is read before, so that the memory is at hand that the next reading needs: a virtual machine may have given free
+    memory back to its host, and to get that again took up to 2 s a GB where this was written.
+    """
+    with path.open("rb", buffering=0) as file:
+        buffer = bytearray(4 << 20)
+        while file.readinto(buffer):
+            pass
     fd = os.open(path, os.O_RDONLY)
     os.fsync(fd)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

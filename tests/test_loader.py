@@ -449,6 +449,15 @@ def test_shuffling_in_place_does_not_change_a_loader(numbered: Path) -> None:
         assert flat(loader) == list(range(N))
 
 
+def forget(path: Path) -> None:
+    """Drop a file from the page cache, where the system can be asked to."""
+    if hasattr(os, "posix_fadvise"):
+        fd = os.open(path, os.O_RDONLY)
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+
+
 def resident_nbytes(path: Path) -> int:
     """Bytes of a file in the page cache."""
     import ctypes
@@ -465,21 +474,19 @@ def resident_nbytes(path: Path) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux what is in the page cache")
+@pytest.mark.parametrize("use_mmap", [True, False])
 @pytest.mark.parametrize("threads", [0, 1])
-def test_evicting_leaves_the_page_cache_as_it_was(tmp_path: Path, threads: int) -> None:
+def test_evicting_leaves_the_page_cache_as_it_was(tmp_path: Path, threads: int, use_mmap: bool) -> None:
     path = tmp_path / "large.hsq"
     mebibyte, n = 1 << 20, 6 * 1024
     with hs.HyperSequenceWriter(path, 16, block_nbytes=2 * mebibyte) as writer:
         for start in range(0, n, 512):
             writer.extend(np.full((512, 4096), start, np.float32), np.arange(start, start + 512))
-    with hs.open(path) as file:
+    with hs.open(path, use_mmap=use_mmap) as file:
         seq = file.shuffled(1, window=16 * mebibyte).rebatch(64)
         for sequence in (seq, file):
             loader, seen, most = hs.Loader(sequence, threads=threads, evict=True), [], 0
-            fd = os.open(path, os.O_RDONLY)
-            os.fsync(fd)
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(fd)
+            forget(path)
             for number, (x, y) in enumerate(loader):
                 assert (x[:, 0] == y // 512 * 512).all()
                 seen += y.tolist()
@@ -658,12 +665,16 @@ def damage(path: Path, block: int, seq: hs.HyperSequence) -> range:
 
 @pytest.mark.parametrize("threads", [0, 2])
 @pytest.mark.parametrize("by", [None, "window", "record", "batch"])
-def test_damage_is_an_error_at_its_batch(numbered: Path, threads: int, by: str | None) -> None:
+@pytest.mark.parametrize("verify", ["first", "always"])
+@pytest.mark.parametrize("cold", [False, True])
+def test_damage_is_an_error_at_its_batch(numbered: Path, threads: int, by: str | None, verify: str, cold: bool) -> None:
     with hs.open(numbered) as seq:
         expected = labels(seq.shuffled(1, by=by) if by else seq)
         bad = damage(numbered, 2, seq)
     first = min(expected.index(record) for record in bad)
-    with hs.open(numbered) as file:
+    if cold:  # what is read ahead is checked by who reads it
+        forget(numbered)
+    with hs.open(numbered, verify=verify) as file:
         loader = hs.Loader(file.shuffled(1, by=by) if by else file, threads=threads)
         seen = []
         with pytest.raises(hs.ChecksumError, match="block 2") as caught:

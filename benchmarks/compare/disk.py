@@ -49,7 +49,11 @@ def write_directly(path: Path, nbytes: int) -> float:
 
 
 def forget(folder: Path) -> None:
-    """Drop everything in a folder from the page cache, but for pages that somebody has touched in a mapping."""
+    """Drop everything in a folder from the page cache, but for pages that somebody has touched in a mapping.
+
+    What is dropped leaves memory that the next reading can use at once. Other free memory a virtual machine may have
+    given back to its host; to get that again took up to 2 s a GB where this was written, sometimes and from some.
+    """
     for path in folder.rglob("*"):
         if path.is_file():
             fd = os.open(path, os.O_RDONLY)

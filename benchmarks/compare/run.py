@@ -261,6 +261,8 @@ class Comparison:
                         disk.forget(folder)
                         # Immediately before: rented disks have a faster rate for who did not use them for a while.
                         nbytes, seconds = disk.read_directly(folder)
+                        disk.remember(folder)  # so that there is memory for the files: see forget()
+                        disk.forget(folder)
                         answer = worker.ask("epoch", within=300, seconds=self._form.cold_seconds)
                     beside = {"disk_nbytes": nbytes, "disk_seconds": seconds}
                     self._results.add(**key, contender=each.name, round=number, **answer, **beside)

@@ -8,12 +8,21 @@ import stat
 import threading
 from collections.abc import Callable
 
+import numpy as np
+
 from ..errors import ClosedError, FileChangedError, FileError
+from .buffers import lease
 
 _HAS_PREAD = hasattr(os, "preadv")
 _HAS_FADVISE = hasattr(os, "posix_fadvise")
-_HINT_NBYTES = 2 << 20
+#: What the system is asked for, or read, at a time: larger reads gain nothing and leave the processor's cache.
+_PIECE_NBYTES = 2 << 20
 _WAIT_NBYTES = 512 << 10
+_LARGE_PAGE_NBYTES = 2 << 20
+#: Bytes between two columns or blocks that are read rather than left out.
+MAX_GAP_NBYTES = 64 << 10
+#: So many in a row are read ahead before it is called one: where it ends, the system has read up to 8 MiB too many.
+_ROW_NBYTES = 32 << 20
 
 
 class _Descriptor:
@@ -50,6 +59,8 @@ class FileHandle:
         self.nbytes = os.fstat(self._descriptor.number).st_size
         self.mapping: memoryview | None = None
         self._mapped: mmap.mmap | None = None
+        self._row = (0, 0)
+        self._evicted_until = 0
         self._evicting = False
         self._lock = threading.Lock()  # only for systems without pread
 
@@ -121,8 +132,8 @@ class FileHandle:
         if _HAS_FADVISE:
             descriptor = self._open()
             # One call reads no more than the disk's own read-ahead, so a large one is many.
-            for start in range(offset, offset + nbytes, _HINT_NBYTES):
-                length = min(_HINT_NBYTES, offset + nbytes - start)
+            for start in range(offset, offset + nbytes, _PIECE_NBYTES):
+                length = min(_PIECE_NBYTES, offset + nbytes - start)
                 os.posix_fadvise(descriptor.number, start, length, os.POSIX_FADV_WILLNEED)
 
     def is_cached(self, offset: int) -> bool:
@@ -138,9 +149,27 @@ class FileHandle:
         for start in range(offset, offset + nbytes, _WAIT_NBYTES):
             self.read(min(start + _WAIT_NBYTES, offset + nbytes) - 1, 1)
 
+    def in_a_row(self, offset: int, nbytes: int) -> bool:
+        """Note what is read ahead next, and tell whether it goes on a long row of such."""
+        start, end = self._row
+        if not 0 <= offset - end <= MAX_GAP_NBYTES:
+            start = offset
+        self._row = (start, offset + nbytes)
+        return offset - start >= _ROW_NBYTES
+
+    def read_through(self, offset: int, nbytes: int) -> None:
+        """Bring bytes into the page cache by reading them one piece after the other into memory that is used again."""
+        piece = lease((min(nbytes, _PIECE_NBYTES),), np.dtype(np.uint8)).data
+        for start in range(offset, offset + nbytes, _PIECE_NBYTES):
+            self._read_some(piece[: min(_PIECE_NBYTES, offset + nbytes - start)], start)
+
     def evict(self, offset: int, nbytes: int) -> None:
         """Drop whole pages from the page cache: out of the mapping first, since the system keeps what is mapped."""
         first = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        if 0 <= offset - self._evicted_until <= MAX_GAP_NBYTES:
+            # The system keeps its large pages as one: who lay across the end of what was evicted last is still there.
+            first = offset // _LARGE_PAGE_NBYTES * _LARGE_PAGE_NBYTES
+        self._evicted_until = offset + nbytes
         length = (offset + nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
         if length <= 0:
             return

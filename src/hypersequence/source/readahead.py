@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ChecksumError
 from ..schema import Array
@@ -24,8 +24,9 @@ ASKED_AHEAD_NBYTES = _STEPS_AHEAD * STEP_NBYTES
 def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], check: bool) -> Iterator[int]:
     """Bring runs of records into the page cache, step by step.
 
-    The system is asked for coming steps early, and a step ends when its bytes have arrived. Every call that waits lets
-    other threads run.
+    The system is asked for coming steps early. In a long row they are read instead, piece by piece, which it meets with
+    read-ahead of its own and large pages. A step ends when its bytes have arrived. Every call that waits lets other
+    threads run.
 
     Args:
         source: The file.
@@ -48,18 +49,28 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
     yield 0
     while coming:
         _ask(source, handle, islice(steps, 1), chosen, coming)
-        start, stop, extents = coming.popleft()
-        _wait_for(handle, extents)
+        step = coming.popleft()
+        handle.ensure_whole()
+        for offset, nbytes in step.extents:
+            if step.in_a_row:
+                handle.read_through(offset, nbytes)
+            else:
+                handle.wait_for(offset, nbytes)
         if check:
             try:
-                source.check(start, stop, chosen)
+                source.check(step.start, step.stop, chosen)
             except ChecksumError:
                 check = False
-        yield sum(nbytes for _, nbytes in extents)
+        yield sum(nbytes for _, nbytes in step.extents)
 
 
-#: First record, last record + 1, and where they lie: offsets and numbers of bytes.
-_Step: TypeAlias = "tuple[int, int, list[tuple[int, int]]]"
+class _Step(NamedTuple):
+    """Consecutive records, their offsets and numbers of bytes, and whether these go on a long row."""
+
+    start: int
+    stop: int
+    extents: list[tuple[int, int]]
+    in_a_row: bool
 
 
 def _ask(
@@ -69,12 +80,13 @@ def _ask(
     chosen: Sequence[int],
     coming: deque[_Step],
 ) -> None:
-    """Ask the system for these steps."""
+    """Ask the system for these steps, as far as they will not be read in a row."""
     for start, stop in steps:
         extents = source.extents(start, stop, chosen)
-        for offset, nbytes in extents:
+        in_a_row = len(extents) == 1 and handle.in_a_row(*extents[0])
+        for offset, nbytes in () if in_a_row else extents:
             handle.will_need(offset, nbytes)
-        coming.append((start, stop, extents))
+        coming.append(_Step(start, stop, extents, in_a_row))
 
 
 def _steps(source: FileSource, runs: Array) -> Iterator[tuple[int, int]]:
@@ -86,9 +98,3 @@ def _steps(source: FileSource, runs: Array) -> Iterator[tuple[int, int]]:
             end = min(stop, start - start % size + size)
             yield start, end
             start = end
-
-
-def _wait_for(handle: FileHandle, extents: list[tuple[int, int]]) -> None:
-    handle.ensure_whole()
-    for offset, nbytes in extents:
-        handle.wait_for(offset, nbytes)

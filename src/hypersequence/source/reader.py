@@ -15,7 +15,7 @@ from ..legacy import describe_legacy_file, looks_legacy
 from ..schema import Array, Schema
 from ..stored import StoredFile
 from .columns import Plan, StoredColumn
-from .handle import FileHandle
+from .handle import MAX_GAP_NBYTES, FileHandle
 from .readahead import load
 from .verify import RunChecker, Verify
 
@@ -200,19 +200,22 @@ class FileSource:
     def extents(self, start: int, stop: int, chosen: Sequence[int]) -> list[tuple[int, int]]:
         """Where consecutive records lie in the file: offsets and numbers of bytes, rising.
 
-        Whole blocks where all columns are wanted, or where blocks are so small that gaps cost more than they save.
+        Whole blocks where all columns are wanted, or where blocks are so small that gaps cost more than they save; and
+        columns beside each other are one, or the jump would end the system's own read-ahead.
         """
         first, last = start // self.block_records, (stop - 1) // self.block_records
         stored = self.stored
         if first < last and (len(chosen) == len(self._columns) or stored.stride < _SMALL_BLOCK_NBYTES):
             offset = stored.first_block + first * stored.stride
             return [(offset, min((last + 1 - first) * stored.stride, self._handle.nbytes - offset))]
-        found = [
-            self._columns[number].extent(block, row, n_rows)
-            for block, row, n_rows, _ in self.pieces(start, stop)
-            for number in chosen
-        ]
-        return [extent for extent in found if extent[1]]
+        found: list[tuple[int, int]] = []
+        for block, row, n_rows, _ in self.pieces(start, stop):
+            for offset, nbytes in sorted(self._columns[number].extent(block, row, n_rows) for number in chosen):
+                if found and 0 <= offset - sum(found[-1]) <= MAX_GAP_NBYTES:
+                    found[-1] = (found[-1][0], offset + nbytes - found[-1][0])
+                elif nbytes:
+                    found.append((offset, nbytes))
+        return found
 
     def check(self, start: int, stop: int, chosen: Sequence[int]) -> None:
         """Check what was not checked yet of consecutive records.

@@ -11,6 +11,7 @@ import xxhash
 from ..errors import ChecksumError
 from ..schema import Array
 from ..stored import StoredFile
+from .buffers import lease
 from .handle import FileHandle
 
 Verify: TypeAlias = Literal["first", "always", "never"]
@@ -135,4 +136,8 @@ class RunChecker:
 
     def _bytes(self, offset: int, nbytes: int) -> Any:
         mapping = self._handle.mapping
-        return mapping[offset : offset + nbytes] if mapping is not None else self._handle.read(offset, nbytes)
+        if mapping is not None:
+            return mapping[offset : offset + nbytes]
+        memory = lease((nbytes,), np.dtype(np.uint8)).data
+        self._handle.read_into(memory, offset)
+        return memory
