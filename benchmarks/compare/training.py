@@ -89,5 +89,12 @@ def _keras_model(workload: Workload) -> Any:
     else:
         hidden = [layers.Permute((2, 3, 1)), layers.Conv2D(8, 16, 16, activation="relu"), layers.Flatten()]
     model = keras.Sequential([layers.Input(workload.x[0]), *hidden, layers.Dense(10, "softmax")])
-    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.compile("sgd", _loss)
     return model
+
+
+def _loss(numbers: Any, scores: Any) -> Any:
+    """The last digit of a record's number is its class; so everybody gives what is stored."""
+    import keras
+
+    return keras.losses.sparse_categorical_crossentropy(keras.ops.mod(numbers, 10), scores)

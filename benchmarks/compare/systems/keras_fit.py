@@ -19,23 +19,19 @@ Maker = Callable[[Workload, Path], dict[str, Any]]
 def as_keras(workload: Workload, folder: Path) -> dict[str, Any]:
     import hypersequence as hs
 
-    return {"x": hs.open(folder / "data.hsq").map(_labelled).as_keras(shuffle_on_epoch=True, seed=1)}
+    return {"x": hs.open(folder / "data.hsq").as_keras(shuffle_on_epoch=True, seed=1)}
 
 
 def as_tf_dataset(workload: Workload, folder: Path) -> dict[str, Any]:
     import hypersequence as hs
 
-    return {"x": hs.open(folder / "data.hsq").shuffled(1).map(_labelled).as_tf_dataset()}
-
-
-def _labelled(batch: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    return batch[0], batch[1] % 10
+    return {"x": hs.open(folder / "data.hsq").shuffled(1).as_tf_dataset()}
 
 
 def arrays(workload: Workload, folder: Path) -> dict[str, Any]:
     x, y = (np.array(array) for array in memmap.arrays(workload, folder))
     n = len(x) // workload.batch * workload.batch
-    return {"x": x[:n], "y": y[:n] % 10, "batch_size": workload.batch}
+    return {"x": x[:n], "y": y[:n], "batch_size": workload.batch}
 
 
 def one_tensor(workload: Workload, folder: Path) -> dict[str, Any]:
@@ -43,7 +39,7 @@ def one_tensor(workload: Workload, folder: Path) -> dict[str, Any]:
     import tensorflow as tf
 
     x, y = memmap.arrays(workload, folder)
-    batch = np.array(x[: workload.batch]), np.array(y[: workload.batch] % 10)
+    batch = np.array(x[: workload.batch]), np.array(y[: workload.batch])
     return {"x": tf.data.Dataset.from_tensors(batch).repeat(len(x) // workload.batch)}
 
 
@@ -55,7 +51,7 @@ def data_set(workers: int, constant: bool) -> Maker:
 
         x, y = (np.asarray(array) for array in memmap.arrays(workload, folder))
         size = workload.batch
-        first = np.array(x[:size]), np.array(y[:size] % 10)
+        first = np.array(x[:size]), np.array(y[:size])
 
         class Rows(keras.utils.PyDataset):
             def __init__(self) -> None:
@@ -69,7 +65,7 @@ def data_set(workers: int, constant: bool) -> Maker:
                 if constant:
                     return first
                 numbers = self._order[index * size : (index + 1) * size]
-                return x[numbers], y[numbers] % 10
+                return x[numbers], y[numbers]
 
             def on_epoch_end(self) -> None:
                 np.random.default_rng().shuffle(self._order)
