@@ -59,6 +59,10 @@ class Stretch:
         check = alone or self.nbytes <= _AHEAD_NBYTES
         self._steps: Iterator[int] = iter(()) if self.finished else source.load(runs, chosen, check)
 
+    def goes_on(self, runs: Array) -> bool:
+        """Whether runs begin where these end."""
+        return bool(len(self.runs) and len(runs) and self.runs[-1, 1] == runs[0, 0])
+
     def begin(self) -> None:
         """Set the disk to work."""
         if not self._begun:
@@ -110,14 +114,16 @@ class ReadAhead:
         # The first batch waits for itself alone, the next for twice as much, and so on up to a step of reading; and
         # further where everything is in memory already, since to find that out has its price.
         size, limit = 1, self._size
+        stretch: Stretch | None = None
         for leg in legs:
             whole, position = leg.delivery.whole, leg.origin
             while position < leg.total:
                 size = max(size, leg.step)
                 stop = position + size if size < self._size else position - position % self._size + size
                 found = whole.stretch(position, min(stop, leg.total))
-                # What is evicted as it is used is not there; and asking would leave a trace each time.
-                look = not self._evict
+                # What is evicted as it is used is not there; and asking would leave a trace each time. Nor is what
+                # follows bytes that were not: the system's own read-ahead may have some of it there, but not all.
+                look = not self._evict and (stretch is None or stretch.was_there or not stretch.goes_on(found.runs))
                 stretch = Stretch(self._source, self._chosen, leg.epoch, position, *found, look, leg.world == 1)
                 yield stretch
                 position = stretch.end
