@@ -75,7 +75,7 @@ def tf_dataset(
         epoch = next(epochs)
         return pieces(loader._walk(epoch, 0, epoch + 1, together=True), sequence.batch_size())
 
-    dataset = dataset_of(begin, _spec_of(loader._read_from))
+    dataset = dataset_of(begin, spec_of(loader._read_from))
     return dataset.apply(tf.data.experimental.assert_cardinality(len(sequence)))
 
 
@@ -254,8 +254,8 @@ def _known(leaf: tf.TensorSpec) -> list[int]:
     return [length or 0 for length in leaf.shape]
 
 
-def _spec_of(sequence: HyperSequence) -> Any:
-    """What a batch of this sequence looks like, as TensorFlow says it."""
+def spec_of(sequence: HyperSequence) -> Any:
+    """What a batch of this sequence looks like, as TensorFlow says it; its size too, if all have one."""
     delivery = sequence._delivery
     n = min(sequence.batch_size(), sequence.n_records) or sequence.batch_size()
     first_axis = n if sequence.n_records % n == 0 else None
