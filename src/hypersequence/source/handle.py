@@ -59,8 +59,8 @@ class FileHandle:
         self.nbytes = os.fstat(self._descriptor.number).st_size
         self.mapping: memoryview | None = None
         self._mapped: mmap.mmap | None = None
-        self._row = (0, 0)
-        self._evicted_until = 0
+        #: Where the bytes that were last read ahead, or evicted, in a row begin and end.
+        self._row = self._evicted = (0, 0)
         self._evicting = False
         self._lock = threading.Lock()  # only for systems without pread
 
@@ -166,10 +166,13 @@ class FileHandle:
     def evict(self, offset: int, nbytes: int) -> None:
         """Drop whole pages from the page cache: out of the mapping first, since the system keeps what is mapped."""
         first = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
-        if 0 <= offset - self._evicted_until <= MAX_GAP_NBYTES:
+        row, end = self._evicted
+        if 0 <= offset - end <= MAX_GAP_NBYTES:
             # The system keeps its large pages as one: who lay across the end of what was evicted last is still there.
-            first = offset // _LARGE_PAGE_NBYTES * _LARGE_PAGE_NBYTES
-        self._evicted_until = offset + nbytes
+            first = max(row, offset // _LARGE_PAGE_NBYTES * _LARGE_PAGE_NBYTES)
+        else:
+            row = first
+        self._evicted = (row, offset + nbytes)
         length = (offset + nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
         if length <= 0:
             return

@@ -281,13 +281,17 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
         """A ``tf.data.Dataset`` of which every iteration is a pass."""
         from ..tensorflow import dataset_of, pieces, spec_of
 
-        if self._class_weight is None:
-            return dataset_of(lambda: pieces(self._walk(True), self.batch_size), spec_of(self._loader._read_from))
-        # Each batch gets weights of its own.
-        examples = [self[index] for index in range(min(len(self), data_adapter_utils.NUM_BATCHES_FOR_TENSOR_SPEC))]
+        together = self._class_weight is None  # otherwise each batch gets weights of its own
+        if together and self._sequence._delivery.plain:
+            spec = spec_of(self._loader._read_from)
+        else:  # a map may give what Keras takes and spec_of() does not
+            n_examples = min(len(self), data_adapter_utils.NUM_BATCHES_FOR_TENSOR_SPEC)
+            spec = data_adapter_utils.get_tensor_spec([self[index] for index in range(n_examples)])
         return dataset_of(
-            lambda: pieces(((1, batch) for batch in self._batches()), self.batch_size),
-            data_adapter_utils.get_tensor_spec(examples),
+            lambda: pieces(
+                self._walk(True) if together else ((1, batch) for batch in self._batches()), self.batch_size
+            ),
+            spec,
         )
 
 
