@@ -816,6 +816,29 @@ def test_two_replicas_split_every_batch(numbered: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("end", ["pass", "raise SystemExit"])
+def test_a_program_ends_while_tensorflow_waits_for_a_batch(numbered: Path, end: str) -> None:
+    """TensorFlow's own ``from_generator`` hangs here, each time."""
+    run(
+        f"""
+        import time
+        import tensorflow as tf
+
+        def slow(batch):
+            time.sleep(0.2)
+            return batch
+
+        seq = hs.open(sys.argv[1]).rebatch(2).map(slow)
+        iterators = [iter(seq.as_tf_dataset(threads=threads).repeat().prefetch(2)) for threads in (0, 2)]
+        for iterator in iterators:
+            next(iterator)
+        print("done", flush=True)
+        {end}
+        """,
+        numbered,
+    )
+
+
 def test_keras_trains_epoch_after_epoch(tmp_path: Path) -> None:
     run(
         """

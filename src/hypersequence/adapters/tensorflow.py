@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import mmap
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -222,6 +224,10 @@ class _Passes:
         self._numbers = itertools.count()
         self._under_way: dict[int, Any] = {}
         self._new: dict[int, np.ndarray] = {}
+        self._calling: set[int] = set()  # threads of TensorFlow
+        self._called = 0.0
+        self._program_ends = False
+        _passes.add(self)
 
     def start(self, _: np.int64) -> np.ndarray:
         """Begin a pass; its token."""
@@ -233,12 +239,21 @@ class _Passes:
 
     def proceed(self, token: np.ndarray) -> list[np.ndarray]:
         """The next piece of the pass with this token, or nothing."""
+        thread = threading.get_ident()
+        self._calling.add(thread)
+        try:
+            return self._proceed(token)
+        finally:
+            self._calling.discard(thread)
+            self._called = time.monotonic()
+
+    def _proceed(self, token: np.ndarray) -> list[np.ndarray]:
         number = int(token[0])
         ours = self._new.pop(number, None)
         # Had TensorFlow copied the token, its life would tell nothing, and the pass would stay until it is over.
         if ours is not None and np.shares_memory(ours, token):
             weakref.finalize(ours, self._end, number).atexit = False
-        piece = next(self._under_way[number], None)
+        piece = None if self._program_ends else next(self._under_way[number], None)
         if piece is not None:
             return piece
         del self._under_way[number]
@@ -247,6 +262,30 @@ class _Passes:
     def _end(self, number: int) -> None:
         if a_pass := self._under_way.pop(number, None):
             a_pass.close()
+
+    def leave_python(self) -> None:
+        """End every pass, and wait until TensorFlow has come back from here: for use when the program ends.
+
+        A thread that wants the interpreter's lock when the interpreter is being taken apart never gets on, and when the
+        iterator that it works for is dropped TensorFlow waits for it for ever. ``from_generator`` hangs in that way.
+        """
+        if not self._under_way:
+            return
+        self._program_ends, self._called = True, time.monotonic()
+        while self._calling or time.monotonic() - self._called < _LEFT_S:
+            time.sleep(_LEFT_S / 10)  # lets in who waits for the lock
+
+
+#: A thread of TensorFlow that has not come by for so long does not do it any more; those that wait for the
+#: interpreter's lock get it after 5 ms.
+_LEFT_S = 0.1
+_passes: weakref.WeakSet[_Passes] = weakref.WeakSet()
+
+
+@atexit.register
+def _leave_python() -> None:
+    for passes in list(_passes):
+        passes.leave_python()
 
 
 def _known(leaf: tf.TensorSpec) -> list[int]:
