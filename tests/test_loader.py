@@ -17,6 +17,7 @@ import weakref
 from itertools import islice
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -101,6 +102,34 @@ def test_large_batches_are_made_in_parts(tmp_path: Path) -> None:
             for threads in (0, 1, 4):
                 for x, y in hs.Loader(seq, threads=threads):
                     assert np.array_equal(x, values[y])
+
+
+def test_whole_batches_of_all_kinds_of_types_are_copied_together(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    fields = {
+        "bool": random.random((300, 3)) > 0.5,
+        "swapped": random.random(300).astype(">f8"),
+        "text": np.array([f"n{i}" for i in range(300)]),
+        "bytes": np.array([b"x" * (i % 7) for i in range(300)]),
+        "bfloat16": random.random((300, 2, 2)).astype(ml_dtypes.bfloat16),
+        "complex": random.random(300) + 1j,
+        "dates": np.arange(300).astype("M8[s]"),
+        "nothing": np.zeros((300, 0), np.float32),
+    }
+    paths = [tmp_path / "a.hsq", tmp_path / "b.hsq"]
+    for path, part in zip(paths, (slice(0, 200), slice(200, 300)), strict=True):
+        with hs.HyperSequenceWriter(path, 5, block_nbytes=4096) as writer:
+            writer.extend({name: values[part] for name, values in fields.items()}, np.arange(300)[part])
+    for use_mmap in (True, False):
+        with hs.open(paths, use_mmap=use_mmap) as file:
+            seq = file.rebatch(7).shuffled(1, by="batch")
+            for threads in (0, 2):
+                seen: list[int] = []
+                for x, y in hs.Loader(seq, threads=threads):
+                    for name, values in fields.items():
+                        assert x[name].tobytes() == values[y].astype(x[name].dtype).tobytes(), name
+                    seen += y.tolist()
+                assert seen == [int(label) for _, y in seq for label in y] and sorted(seen) == list(range(300))
 
 
 # --- buffers ---------------------------------------------------------------------------------------------------------

@@ -50,15 +50,15 @@ def torch(workload: Workload, folder: Path, order: Order) -> Epochs:
 
 
 def keras(workload: Workload, folder: Path, order: Order) -> Epochs:
-    """What ``fit`` does with a ``PyDataset``: it asks for batches by number, and says when an epoch is over."""
+    """As Keras asks for a pass of NumPy arrays, and says when it is over."""
     import os
 
     os.environ["KERAS_BACKEND"] = "tensorflow"
     feed = sequence(folder, order, "window").as_keras()
 
     def epoch(number: int) -> Any:
-        for batch in range(len(feed)):
-            yield feed[batch]
+        feed.on_epoch_begin()
+        yield from feed.get_numpy_iterator()
         feed.on_epoch_end()
 
     return epoch

@@ -206,17 +206,18 @@ class Job:
         delivery, ahead = self.leg.delivery, self._chunk.get()
         size = delivery.batch_size
         if isinstance(ahead.numbers, range):
-            delivery.source.fill(ahead.numbers[start - ahead.start : stop - ahead.start], delivery.chosen, targets)
+            delivery.source.fill([ahead.numbers[start - ahead.start : stop - ahead.start]], delivery.chosen, targets)
             return
         numbers = range(start // size, -(-stop // size))
         if not ahead.contiguous or not all(map(self._is_contiguous, numbers)):
             delivery.source.gather(ahead.plan, slice(start - ahead.start, stop - ahead.start), delivery.chosen, targets)
             return
+        runs: list[range] = []
         for number in numbers:
             low, high = max(start, number * size), min(stop, number * size + size)
             first = int(ahead.numbers[low - ahead.start])
-            parts = [target[low - start : high - start] for target in targets]
-            delivery.source.fill(range(first, first + high - low), delivery.chosen, parts)
+            runs.append(range(first, first + high - low))
+        delivery.source.fill(runs, delivery.chosen, targets)
 
     def _make(self) -> None:
         """Batches from arrays; where one fails, those before it are kept, and the error says which it was."""

@@ -105,7 +105,7 @@ class Delivery:
             return self.source.read(numbers, self.chosen)
         out = self.new_arrays(stop - start, allocate)
         if isinstance(numbers, range):
-            self.source.fill(numbers, self.chosen, out)
+            self.source.fill([numbers], self.chosen, out)
         else:
             self.source.gather(self.source.plan(numbers), slice(0, stop - start), self.chosen, out)
         return out

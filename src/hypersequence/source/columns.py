@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,17 @@ class StoredColumn:
         raw = out if self._native else lease(out.shape, self._stored_dtype)
         self._handle.read_into(bytes_of(raw), self._start + block * self._stride + row * self.nbytes)
         return self._finish(raw, out)
+
+    def fill(self, pieces: Sequence[tuple[int, int, int]], out: Array) -> None:
+        """Rows of several places (block, first row, number of rows), one behind the other, into ``out``."""
+        if self._mapped and self.viewable and self.nbytes and len(pieces) > 1:
+            # In one call, since threads would wait for the interpreter's lock at every piece: docs/decisions.md.
+            np.concatenate([self._blocks[block, row : row + n_rows] for block, row, n_rows in pieces], out=out)
+            return
+        done = 0
+        for block, row, n_rows in pieces:
+            self.read_rows(block, row, n_rows, view=False, out=out[done : done + n_rows])
+            done += n_rows
 
     def lease(self, n_rows: int) -> Array:
         """Memory for that many records."""

@@ -68,7 +68,7 @@ class JoinedSource:
             return file.read(range(numbers.start - start, numbers.stop - start), chosen)
         fields = [self.schema.columns[number].field for number in chosen]
         out = [lease((len(numbers), *field.shape), field.dtype) for field in fields]
-        self.fill(numbers, chosen, out)
+        self.fill([numbers], chosen, out)
         return out
 
     def plan(self, numbers: Array) -> AcrossPlan:
@@ -125,12 +125,14 @@ class JoinedSource:
         targets = out or [None] * len(columns)
         return [column.gather(plan, part, held, target) for column, target in zip(columns, targets, strict=True)]
 
-    def fill(self, numbers: range, chosen: Sequence[int], out: Sequence[Array]) -> None:
-        """Copy consecutive records into these arrays."""
-        for owner, start, stop in self._overlaps(numbers.start, numbers.stop):
-            first = self._starts[owner] + start - numbers.start
-            targets = [target[first : first + stop - start] for target in out]
-            self._files[owner].fill(range(start, stop), chosen, targets)
+    def fill(self, runs: Sequence[range], chosen: Sequence[int], out: Sequence[Array]) -> None:
+        """Copy runs of consecutive records, one behind the other, into these arrays."""
+        done = 0
+        for run in runs:
+            for owner, start, stop in self._overlaps(run.start, run.stop):
+                targets = [target[done : done + stop - start] for target in out]
+                self._files[owner].fill([range(start, stop)], chosen, targets)
+                done += stop - start
 
     def prefetch(self, numbers: range, chosen: Sequence[int]) -> None:
         """Ask the system to read these records ahead; returns at once."""

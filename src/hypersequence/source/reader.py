@@ -40,8 +40,8 @@ class Source(Protocol):
         """Arrays of the chosen columns for these records, leading axis = records."""
         ...
 
-    def fill(self, numbers: range, chosen: Sequence[int], out: Sequence[Array]) -> None:
-        """Copy consecutive records into these arrays, one a chosen column."""
+    def fill(self, runs: Sequence[range], chosen: Sequence[int], out: Sequence[Array]) -> None:
+        """Copy runs of consecutive records, one behind the other, into these arrays, one a chosen column."""
         ...
 
     def plan(self, numbers: Array) -> Any:
@@ -174,14 +174,15 @@ class FileSource:
             return [self._columns[number].gather(plan, part) for number in chosen]
         return [self._columns[number].gather(plan, part, target) for number, target in zip(chosen, out, strict=True)]
 
-    def fill(self, numbers: range, chosen: Sequence[int], out: Sequence[Array]) -> None:
-        """Copy consecutive records into these arrays, block by block; raises as ``read`` does."""
+    def fill(self, runs: Sequence[range], chosen: Sequence[int], out: Sequence[Array]) -> None:
+        """Copy runs of consecutive records, one behind the other, into these arrays; raises as ``read`` does."""
         self._handle.ensure_whole()
-        for block, row, n_rows, done in self.pieces(numbers.start, numbers.stop):
-            if self._checker.unchecked:
+        pieces = [piece[:3] for run in runs for piece in self.pieces(run.start, run.stop)]
+        if self._checker.unchecked:
+            for block, row, n_rows in pieces:
                 self._checker.check_rows(chosen, block, row, n_rows)
-            for number, target in zip(chosen, out, strict=True):
-                self._columns[number].read_rows(block, row, n_rows, view=False, out=target[done : done + n_rows])
+        for number, target in zip(chosen, out, strict=True):
+            self._columns[number].fill(pieces, target)
 
     def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
         """Consecutive records block by block: block, first row, number of rows, records before."""

@@ -69,12 +69,12 @@ class SalvagingSource:
             return self._source.read(numbers, chosen)
         return self._source.read(found.reshape(np.shape(np.asarray(numbers))), chosen)
 
-    def fill(self, numbers: range, chosen: Sequence[int], out: Sequence[Array]) -> None:
+    def fill(self, runs: Sequence[range], chosen: Sequence[int], out: Sequence[Array]) -> None:
         """As the source does, with sound records."""
-        wanted = np.asarray(numbers)
+        wanted = np.concatenate([np.asarray(run) for run in runs])
         found = self._sound(wanted)
         if found is wanted:
-            self._source.fill(numbers, chosen, out)
+            self._source.fill(runs, chosen, out)
         else:
             self._source.gather(self._source.plan(found), slice(0, len(found)), chosen, out)
 
