@@ -250,7 +250,9 @@ class Comparison:
         """Epochs of files that are not in memory, each in a new process, and the disk itself over the same files."""
         key: dict[str, Any] = {"stage": "cold", "workload": name, "order": order}
         for number in range(self._form.cold):
-            for each in random.sample(able, len(able)):
+            far_behind = self._far_behind(able, **key) if number else set[str]()
+            taking_part = [each for each in able if each.name not in far_behind]
+            for each in random.sample(taking_part, len(taking_part)):
                 if self._results.has(**key, contender=each.name, round=number):
                     continue
                 folder = self._folder(name, each)
@@ -266,6 +268,12 @@ class Comparison:
                         answer = worker.ask("epoch", within=300, seconds=self._form.cold_seconds)
                     beside = {"disk_nbytes": nbytes, "disk_seconds": seconds}
                     self._results.add(**key, contender=each.name, round=number, **answer, **beside)
+
+    def _far_behind(self, among: list[Contender], **key: Any) -> set[str]:
+        """Who read less than a tenth of the quickest in the first round: more rounds would say no more."""
+        rows = {each.name: self._results.find(**key, contender=each.name, round=0) for each in among}
+        rates = {name: row["records"] / row["seconds"] for name, row in rows.items() if row is not None}
+        return {name for name, rate in rates.items() if rate < max(rates.values()) / 10}
 
     def _larger_than_memory(self, name: str, able: list[Contender]) -> None:
         """Epochs in less memory than there are data, the quickest order and the shuffled one."""
