@@ -70,3 +70,14 @@ def remember(folder: Path) -> None:
             with path.open("rb", buffering=0) as file:
                 while file.readinto(buffer):
                     pass
+
+
+def make_room(folder: Path, nbytes: int) -> None:
+    """Write a file and remove it, so that the next to write finds memory for the page cache at hand: see forget()."""
+    path = folder / "room"
+    try:
+        with path.open("wb", buffering=0) as file:
+            for _ in range(-(-nbytes // _STEP)):
+                file.write(bytes(_STEP))
+    finally:
+        path.unlink(missing_ok=True)

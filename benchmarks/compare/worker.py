@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from . import disk
 from .contenders import Contender
 from .passes import Feed
 from .systems import contenders
@@ -44,6 +45,7 @@ class Worker:
             a_batch = replace(given, n_records=given.batch)
             self._contender.write(a_batch, Records(a_batch), Path(warm_up))
         records = Records(given, seconds)
+        disk.make_room(where.parent, given.n_records * given.record_nbytes * 5 // 4)
         records.start()
         begun = time.perf_counter()
         self._contender.write(given, records, where)
