@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import os
 import pickle
@@ -120,8 +121,8 @@ def test_whole_batches_of_all_kinds_of_types_are_copied_together(tmp_path: Path)
     for path, part in zip(paths, (slice(0, 200), slice(200, 300)), strict=True):
         with hs.HyperSequenceWriter(path, 5, block_nbytes=4096) as writer:
             writer.extend({name: values[part] for name, values in fields.items()}, np.arange(300)[part])
-    for use_mmap in (True, False):
-        with hs.open(paths, use_mmap=use_mmap) as file:
+    for given, use_mmap in itertools.product((paths[0], paths), (True, False)):
+        with hs.open(given, use_mmap=use_mmap) as file:
             seq = file.rebatch(7).shuffled(1, by="batch")
             for threads in (0, 2):
                 seen: list[int] = []
@@ -129,7 +130,8 @@ def test_whole_batches_of_all_kinds_of_types_are_copied_together(tmp_path: Path)
                     for name, values in fields.items():
                         assert x[name].tobytes() == values[y].astype(x[name].dtype).tobytes(), name
                     seen += y.tolist()
-                assert seen == [int(label) for _, y in seq for label in y] and sorted(seen) == list(range(300))
+                assert seen == [int(label) for _, y in seq for label in y]
+                assert sorted(seen) == list(range(file.n_records))
 
 
 # --- buffers ---------------------------------------------------------------------------------------------------------
