@@ -121,8 +121,8 @@ def test_whole_batches_of_all_kinds_of_types_are_copied_together(tmp_path: Path)
     for path, part in zip(paths, (slice(0, 200), slice(200, 300)), strict=True):
         with hs.HyperSequenceWriter(path, 5, block_nbytes=4096) as writer:
             writer.extend({name: values[part] for name, values in fields.items()}, np.arange(300)[part])
-    for given, use_mmap in itertools.product((paths[0], paths), (True, False)):
-        with hs.open(given, use_mmap=use_mmap) as file:
+    for where, use_mmap in itertools.product((paths[0], paths), (True, False)):
+        with hs.open(where, use_mmap=use_mmap) as file:
             seq = file.rebatch(7).shuffled(1, by="batch")
             for threads in (0, 2):
                 seen: list[int] = []
