@@ -818,7 +818,7 @@ def test_two_replicas_split_every_batch(numbered: Path) -> None:
 
 @pytest.mark.parametrize("end", ["pass", "raise SystemExit"])
 def test_a_program_ends_while_tensorflow_waits_for_a_batch(numbered: Path, end: str) -> None:
-    """TensorFlow's own ``from_generator`` hangs here, each time."""
+    """A thread of TensorFlow that still waits for the interpreter never gets it, and the program waits for it."""
     run(
         f"""
         import time

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import itertools
 import mmap
+import os
 import threading
 import time
 import weakref
@@ -263,17 +264,14 @@ class _Passes:
         if a_pass := self._under_way.pop(number, None):
             a_pass.close()
 
-    def leave_python(self) -> None:
-        """End every pass, and wait until TensorFlow has come back from here: for use when the program ends.
-
-        A thread that wants the interpreter's lock when the interpreter is being taken apart never gets on, and when the
-        iterator that it works for is dropped TensorFlow waits for it for ever. ``from_generator`` hangs in that way.
-        """
-        if not self._under_way:
-            return
+    def end_all(self) -> bool:
+        """Give no pass another piece, since the program ends; whether there was one."""
         self._program_ends, self._called = True, time.monotonic()
-        while self._calling or time.monotonic() - self._called < _LEFT_S:
-            time.sleep(_LEFT_S / 10)  # lets in who waits for the lock
+        return bool(self._under_way)
+
+    def is_called(self) -> bool:
+        """Whether TensorFlow is in here, or was a moment ago."""
+        return bool(self._calling) or time.monotonic() - self._called < _LEFT_S
 
 
 #: A thread of TensorFlow that has not come by for so long does not do it any more; those that wait for the
@@ -284,8 +282,18 @@ _passes: weakref.WeakSet[_Passes] = weakref.WeakSet()
 
 @atexit.register
 def _leave_python() -> None:
-    for passes in list(_passes):
-        passes.leave_python()
+    """Have no thread of TensorFlow in Python when the interpreter is taken apart.
+
+    One that wants the interpreter's lock then never gets on, and when the iterator that it works for is dropped
+    TensorFlow waits for it for ever.
+    """
+    ending = [passes for passes in list(_passes) if passes.end_all()]
+    while any(passes.is_called() for passes in ending):
+        time.sleep(_LEFT_S / 10)  # lets in who waits for the lock
+
+
+if hasattr(os, "register_at_fork"):  # TensorFlow's threads are in the other process
+    os.register_at_fork(after_in_child=_passes.clear)
 
 
 def _known(leaf: tf.TensorSpec) -> list[int]:
