@@ -1106,6 +1106,42 @@ def test_truncated_while_open(small: bytes, tmp_path: Path) -> None:
     assert run_script(TRUNCATE, path).splitlines() == ["done"]
 
 
+TRUNCATE_IN_A_PASS = """
+import os, sys
+import hypersequence as hs
+path = sys.argv[1]
+data = open(path, "rb").read()
+for orders in (lambda seq: seq, lambda seq: seq.shuffled(1, by="batch"), lambda seq: seq.rebatch(3)):
+    for touched in (False, True):
+        seq = hs.open(path)
+        if touched:
+            list(seq)
+        batches = iter(orders(seq))
+        next(batches)
+        os.truncate(path, 5000)
+        try:
+            next(batches)
+            print("no error")
+        except hs.FileChangedError:
+            pass
+        with open(path, "r+b") as file:
+            file.write(data)
+        batches = iter(orders(seq))
+        kept = next(batches)
+        seq.close()
+        try:
+            next(batches)
+            print("no error")
+        except hs.ClosedError:
+            assert len(kept) == 2 and int(kept[1].sum()) >= 0
+print("done")
+"""
+
+
+def test_truncated_or_closed_in_the_middle_of_a_pass(numbered: Path) -> None:
+    assert run_script(TRUNCATE_IN_A_PASS, numbered).splitlines() == ["done"]
+
+
 @pytest.mark.parametrize("options", MODES)
 def test_replaced_while_open(options: Any, small: bytes, original: list[np.ndarray], tmp_path: Path) -> None:
     path = tmp_path / "replaced.hsq"

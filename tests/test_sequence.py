@@ -186,6 +186,15 @@ def test_shuffle_in_place(numbered: Path) -> None:
         assert labels(seq) == labels(before.shuffled(5, by="batch"))
 
 
+def test_a_pass_keeps_the_order_it_began_with(numbered: Path) -> None:
+    with hs.open(numbered) as seq:
+        batches = iter(seq)
+        first = next(batches)[1].tolist()
+        seq.shuffle(1)
+        assert first + [label for _, y in batches for label in y] == list(range(N))
+        assert labels(seq) != list(range(N))
+
+
 def test_a_shuffle_joins_the_epoch_it_is_made_in(numbered: Path) -> None:
     """Whatever the chain, a sequence is what ``at_epoch`` of its own epoch gives: the order is pure."""
     with hs.HyperSequenceFile(numbered) as seq:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .results import Results, Row
-from .workloads import workload
+from .workloads import names, workload
 
 OURS = "HyperSequence"
 #: Ours that goes in every group of contenders, beside the limit.
@@ -79,8 +79,9 @@ class Figures:
         self._rows = results.rows
 
     def workloads(self) -> list[str]:
-        """Those that were measured."""
-        return list(dict.fromkeys(row["workload"] for row in self._rows if row["stage"] == "write"))
+        """Those that were measured, in the order of their list."""
+        written = {row["workload"] for row in self._rows if row["stage"] == "write"}
+        return [name for name in names() if name in written]
 
     def hot(self, name: str, order: str) -> list[Figure]:
         """The contenders, the fastest first."""

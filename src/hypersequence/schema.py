@@ -310,11 +310,11 @@ class Schema:
                 values += members
         return values
 
-    def builder(self, chosen: Sequence[int]) -> Callable[[list[Array]], Batch]:
+    def builder(self, chosen: Sequence[int]) -> Callable[[Sequence[Array]], Batch]:
         """A function that puts arrays of the chosen columns into the structure of a batch.
 
         Returns:
-            A function of a list of arrays that gives ``(inputs,)``, ``(inputs, outputs)`` or
+            A function of arrays that gives ``(inputs,)``, ``(inputs, outputs)`` or
             ``(inputs, outputs, sample_weights)``. A role of which nothing was chosen is ``None`` where a later one
             follows, and absent otherwise.
         """
@@ -331,7 +331,7 @@ class Schema:
         if all(plan is not None and plan[0] is None and plan[1].stop - plan[1].start == 1 for plan in plans):
             return tuple  # one unnamed array a role: the list of arrays is the batch
 
-        def build(arrays: list[Array]) -> Batch:
+        def build(arrays: Sequence[Array]) -> Batch:
             batch: list[Any] = []
             for plan in plans:
                 if plan is None:

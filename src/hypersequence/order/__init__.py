@@ -6,7 +6,20 @@ the same order with its shuffles set to another epoch. ``order.stretch(start, st
 of coming positions lie.
 """
 
-from .base import Chosen, Composed, Evenly, Fixed, InChunks, Natural, Order, Sliced, Span, compose, split_counts
+from .base import (
+    Chosen,
+    Composed,
+    Evenly,
+    Fixed,
+    InChunks,
+    Natural,
+    Order,
+    Sliced,
+    Span,
+    compose,
+    in_runs,
+    split_counts,
+)
 from .fingerprint import fingerprint, outermost_seed
 from .joined import Concatenated, Mixed, parts_of, whole_weights
 from .permute import Permutation
@@ -32,6 +45,7 @@ __all__ = [
     "Windowed",
     "compose",
     "fingerprint",
+    "in_runs",
     "outermost_seed",
     "parts_of",
     "split_counts",

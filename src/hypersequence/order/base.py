@@ -348,6 +348,26 @@ def compose(outer: Order, inner: Order) -> Order:
     return Composed(outer, inner)
 
 
+def in_runs(order: Order, size: int) -> bool:
+    """Whether each ``size`` positions have consecutive numbers, beginning with multiples of ``size`` here and there.
+
+    That is known of some orders by what they are; ``False`` says nothing.
+    """
+    match order:
+        case Natural():
+            return True
+        case Sliced():
+            return order.step == 1 and order.start % size == 0
+        case InChunks():
+            return order.size % size == 0
+        case Composed():
+            return in_runs(order.outer, size) and in_runs(order.inner, size)
+        case Fixed():
+            return in_runs(order.order, size)
+        case _:
+            return False
+
+
 def split_counts(n: int, shares: tuple[float, ...]) -> list[int] | None:
     """How many of ``n`` each share gets, the rest last; ``None`` if a part would be empty."""
     counts = [round(n * share) for share in shares]

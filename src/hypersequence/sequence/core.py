@@ -111,8 +111,7 @@ class HyperSequence(Frameworks):
 
     def __iter__(self) -> Iterator[Batch]:
         """Every batch in turn."""
-        for index in range(self._n_batches):
-            yield self[index]
+        return self._delivery.batches()
 
     @property
     def records(self) -> Records:

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ..order import Order, Sharded, compose
+from ..order import Order, Sharded, compose, in_runs
 from ..schema import Array, Batch
 from ..source import Source
 from ..source.buffers import lease
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Gives an array of this shape and dtype, for whatever is made into it.
 Allocate = Callable[[tuple[int, ...], Any], Array]
+#: Batches whose places are worked out at once: enough for NumPy's fixed costs to vanish.
+_RUNS_TOGETHER = 256
 
 
 class Delivery:
@@ -67,7 +69,7 @@ class Delivery:
         self.n_batches = n // batch_size if drop_last else -(-n // batch_size)
         self.n_records = self.n_batches * batch_size if drop_last else n
         self._counts = share.counts if share is not None and share.uneven == "pad" else None
-        self.build: Callable[[list[Array]], Batch] = source.schema.builder(chosen)
+        self.build: Callable[[Sequence[Array]], Batch] = source.schema.builder(chosen)
         #: Whether a batch is its arrays and nothing else.
         self.plain = self._counts is None and not mappers
         self._ahead: Ahead | None = None
@@ -77,6 +79,22 @@ class Delivery:
         """The batch at these positions."""
         arrays = self.arrays(start, stop)
         return self.build(arrays) if self.plain else self.finish(arrays, start, stop)
+
+    def batches(self) -> Iterator[Batch]:
+        """Every batch in turn; where batches are runs of records, what many of them need is worked out at once."""
+        size, whole = self.batch_size, self.n_records // self.batch_size
+        n_runs = whole if in_runs(self.order, size) else 0
+        for first in range(0, n_runs, _RUNS_TOGETHER):
+            positions = np.arange(first, min(first + _RUNS_TOGETHER, n_runs), dtype=np.int64) * size
+            runs = self.source.runs(self.order.at(positions), size, self.chosen)
+            if self.plain:
+                yield from map(self.build, runs)
+            else:
+                for start, arrays in zip(positions.tolist(), runs, strict=True):
+                    yield self.finish(arrays, start, start + size)
+        for number in range(n_runs, self.n_batches):
+            start = number * size
+            yield self.batch(start, min(start + size, self.n_records))
 
     def owned(self, start: int, stop: int) -> Batch:
         """The batch at these positions, in memory of its own."""
@@ -123,7 +141,7 @@ class Delivery:
         self._ahead = ahead  # at last, and at once: other threads see the old one or the new one
         return ahead
 
-    def finish(self, arrays: list[Array], start: int, stop: int, ahead: Ahead | None = None) -> Batch:
+    def finish(self, arrays: Sequence[Array], start: int, stop: int, ahead: Ahead | None = None) -> Batch:
         """From the arrays of these positions to the batch that a person gets; ``ahead`` is a plan that has them."""
         batch = self.build(arrays)
         if self._counts is not None:

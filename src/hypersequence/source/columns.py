@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,12 @@ class StoredColumn:
         raw = out if self._native else lease(out.shape, self._stored_dtype)
         self._handle.read_into(bytes_of(raw), self._start + block * self._stride + row * self.nbytes)
         return self._finish(raw, out)
+
+    def views(self, places: Array, n_rows: int) -> Iterator[Array]:
+        """Views of so many rows from each of these places in the row of all records on."""
+        assert self.rows is not None
+        # Without a step in Python, since this is all that a small batch costs.
+        return map(self.rows.__getitem__, map(slice, places.tolist(), (places + n_rows).tolist()))
 
     def fill(self, pieces: Sequence[tuple[int, int, int]], out: Array) -> None:
         """Rows of several places (block, first row, number of rows), one behind the other, into ``out``."""

@@ -71,6 +71,10 @@ class JoinedSource:
         self.fill([numbers], chosen, out)
         return out
 
+    def runs(self, starts: Array, n_rows: int, chosen: Sequence[int]) -> Iterator[Sequence[Array]]:
+        """What ``read`` gives for so many records from each of these on, one after the other."""
+        return (self.read(range(start, start + n_rows), chosen) for start in starts.tolist())
+
     def plan(self, numbers: Array) -> AcrossPlan:
         """Work out where these records lie, for several calls of ``gather``.
 

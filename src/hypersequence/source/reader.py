@@ -40,6 +40,10 @@ class Source(Protocol):
         """Arrays of the chosen columns for these records, leading axis = records."""
         ...
 
+    def runs(self, starts: Array, n_rows: int, chosen: Sequence[int]) -> Iterator[Sequence[Array]]:
+        """What ``read`` gives for so many records from each of these on, one after the other."""
+        ...
+
     def fill(self, runs: Sequence[range], chosen: Sequence[int], out: Sequence[Array]) -> None:
         """Copy runs of consecutive records, one behind the other, into these arrays, one a chosen column."""
         ...
@@ -147,6 +151,20 @@ class FileSource:
             else:
                 arrays.append(column.read_rows(block, row, n_rows, view=self._views))
         return arrays
+
+    def runs(self, starts: Array, n_rows: int, chosen: Sequence[int]) -> Iterator[Sequence[Array]]:
+        """What ``read`` gives for so many records from each of these on, at a third of its cost; raises as it does."""
+        columns = [self._columns[number] for number in chosen]
+        blocks = starts // self.block_records
+        views = self._views and not self._checker.unchecked and all(column.rows is not None for column in columns)
+        if not views or bool(((starts + n_rows - 1) // self.block_records != blocks).any()):
+            for start in starts.tolist():
+                yield self.read(range(start, start + n_rows), chosen)
+            return
+        # A slice touches nothing, so the file may be looked at afterwards.
+        for arrays in zip(*(column.views(starts + blocks * column.gap, n_rows) for column in columns), strict=True):
+            self._handle.ensure_whole()
+            yield arrays
 
     def plan(self, numbers: Array) -> Plan:
         """Work out where these records lie, for several calls of ``gather``."""

@@ -69,6 +69,10 @@ class SalvagingSource:
             return self._source.read(numbers, chosen)
         return self._source.read(found.reshape(np.shape(np.asarray(numbers))), chosen)
 
+    def runs(self, starts: Array, n_rows: int, chosen: Sequence[int]) -> Iterator[Sequence[Array]]:
+        """As the source does, with sound records."""
+        return (self.read(range(start, start + n_rows), chosen) for start in starts.tolist())
+
     def fill(self, runs: Sequence[range], chosen: Sequence[int], out: Sequence[Array]) -> None:
         """As the source does, with sound records."""
         wanted = np.concatenate([np.asarray(run) for run in runs])
