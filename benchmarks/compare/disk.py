@@ -81,3 +81,4 @@ def make_room(folder: Path, nbytes: int) -> None:
                 file.write(bytes(_STEP))
     finally:
         path.unlink(missing_ok=True)
+        os.sync()  # or who writes next waits while the disk is told of the space that is free again
