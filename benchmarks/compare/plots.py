@@ -39,10 +39,11 @@ def _bars(axis: Any, hot: list[Figure], title: str) -> None:
     shown = sorted(best.values(), key=lambda each: each.gb)
     colours = [_OURS if each.is_ours else _PEER if each.by_record else _NOT_RECORDS for each in shown]
     spread = [[each.gb - each.low for each in shown], [each.high - each.gb for each in shown]]
-    bars = axis.barh([system(each.contender) for each in shown], [each.gb for each in shown], color=colours)
+    axis.barh([system(each.contender) for each in shown], [each.gb for each in shown], color=colours)
     middles = [each.gb for each in shown]
     axis.errorbar(middles, range(len(shown)), xerr=spread, fmt="none", ecolor="#444", elinewidth=0.8)
-    axis.bar_label(bars, [f" {each.gb:.2g}" for each in shown], fontsize=8, padding=3)
+    for row, each in enumerate(shown):  # behind the whisker
+        axis.annotate(f"{each.gb:.2g}", (each.high, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
     limit = next((each for each in hot if each.contender == LIMIT["shuffled"]), None)
     if limit is not None:
         axis.axvline(limit.gb, color="#b00", linestyle="--", linewidth=1)
