@@ -80,8 +80,8 @@ class Figures:
 
     def workloads(self) -> list[str]:
         """Those that were measured, in the order of their list."""
-        written = {row["workload"] for row in self._rows if row["stage"] == "write"}
-        return [name for name in names() if name in written]
+        read = {row["workload"] for row in self._rows if row["stage"] in ("hot", "cold")}  # one may be under way
+        return [name for name in names() if name in read]
 
     def hot(self, name: str, order: str) -> list[Figure]:
         """The contenders, the fastest first."""
