@@ -29,12 +29,13 @@ from .errors import (
     FormatError,
     HyperSequenceError,
     MissingPackageError,
+    NothingToResumeError,
     PositionError,
     RecordError,
     UnsupportedError,
 )
 from .loader import Loader, LoaderStats
-from .report import ShuffleQuality, shuffle_quality
+from .report import ShuffleQuality, Verification, repair, shuffle_quality, verify
 from .schema import Field, Schema
 from .sequence import (
     FetchingHyperSequence,
@@ -47,7 +48,7 @@ from .sequence import (
     rebatch,
 )
 from .sequence import open_files as open
-from .writer import HyperSequenceWriter
+from .writer import HyperSequenceWriter, Recovered, recover
 
 if TYPE_CHECKING:
     from .adapters.keras import KerasSequence
@@ -70,18 +71,24 @@ __all__ = [
     "Loader",
     "LoaderStats",
     "MissingPackageError",
+    "NothingToResumeError",
     "PositionError",
     "RecordError",
     "Records",
+    "Recovered",
     "Schema",
     "ShuffleQuality",
     "UnsupportedError",
+    "Verification",
     "concat",
     "mix",
     "open",
     "rebatch",
+    "recover",
+    "repair",
     "shuffle_quality",
     "upgrade",
+    "verify",
 ]
 
 try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from .errors import HyperSequenceError
+from .report import Verification, repair
+from .report import verify as verify_file
 from .sequence.display import readable_nbytes
 from .writer import list_parts, remove_part
+from .writer import recover as recover_file
 
 app = typer.Typer(
     name="hsq",
@@ -56,20 +61,50 @@ def demo(
 
 @app.command()
 def recover(
-    folder: Annotated[Path, typer.Argument(help="The folder in which a file was being written.")] = Path(),
+    path: Annotated[
+        Path, typer.Argument(help="A part file, or a file whose end is missing; for --list and --clean a folder.")
+    ] = Path(),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the records here, and leave the part file as it is.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a file that exists under the new name.")] = False,
     show: Annotated[bool, typer.Option("--list", help="List the part files that interrupted writers left.")] = False,
     clean: Annotated[bool, typer.Option("--clean", help="Remove them, but for those that are being written.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before removing.")] = False,
 ) -> None:
-    """See to the part files that an interrupted writer left beside its target.
+    """Make a readable file of what an interrupted writer left beside its target, every whole block of it.
+
+    Without --out the part file itself is completed, and gets the name that it was to have.
 
     Examples:
         hsq recover --list data/
 
+        hsq recover data/train.hsq.5f0c21aa.part
+
+        hsq recover data/train.hsq.5f0c21aa.part -o data/rescued.hsq
+
         hsq recover --clean data/
     """
-    if show == clean:
-        raise typer.BadParameter("say --list or --clean")
+    if show and clean:
+        raise typer.BadParameter("say --list or --clean, not both")
+    if show or clean:
+        _list_parts(path, clean=clean, yes=yes)
+        return
+    if path.is_dir():
+        raise typer.BadParameter(f"{path} is a folder: say --list or --clean, or give a part file")
+    found = recover_file(path, out, overwrite=overwrite, progress=True)
+    _console.print(
+        f"{found.path}: {found.n_records:,} records in {found.n_blocks:,} blocks"
+        + (f", user metadata with {len(found.user_meta)} keys" if found.user_meta else ", no user metadata"),
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+    )
+    for problem in found.broken:
+        _console.print(f"left out: {problem}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _list_parts(folder: Path, *, clean: bool, yes: bool) -> None:
     parts = list_parts(folder)
     table = Table("part file", "size", "last written", "state")
     for part in parts:
@@ -86,6 +121,62 @@ def recover(
         _console.print(f"Removed {len(stale)}.")
 
 
+@app.command()
+def verify(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE", help="The files to verify.")],
+    threads: Annotated[
+        int | None, typer.Option(min=0, help="Threads beside the one that reads; by itself if left out.")
+    ] = None,
+    repair_from: Annotated[
+        Path | None, typer.Option(help="A good copy of the file, from which to copy what is damaged, in place.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, a line a file.")] = False,
+) -> None:
+    """Look at every byte of files: structure, every checksum, that padding is zero and nothing is left over.
+
+    The exit code is 0 if all files are what was written, 1 if one is not, 2 if one cannot be read.
+
+    Examples:
+        hsq verify data/*.hsq
+
+        hsq verify train.hsq --repair-from /backup/train.hsq
+    """
+    if repair_from is not None and len(paths) != 1:
+        raise typer.BadParameter("--repair-from mends one file at a time")
+    code = 0
+    for path in paths:
+        try:
+            found = verify_file(path, threads=threads, progress=True)
+            if repair_from is not None and not found.ok:
+                _show_verification(found, as_json=as_json)
+                n_bytes = repair(path, repair_from, progress=True)
+                typer.echo(f"{n_bytes:,} bytes were different, and were copied from {repair_from}", err=as_json)
+                found = verify_file(path, threads=threads, progress=True)
+        except (HyperSequenceError, OSError) as error:
+            typer.echo(f"error: {error}", err=True)
+            code = 2
+            continue
+        _show_verification(found, as_json=as_json)
+        code = max(code, int(not found.ok))
+    raise typer.Exit(code)
+
+
+def _show_verification(found: Verification, *, as_json: bool) -> None:
+    if as_json:
+        facts = {
+            name: getattr(found, name) for name in ("path", "ok", "n_records", "n_blocks", "n_bytes", "has_checksums")
+        }
+        problems = [{"message": str(problem), **problem.facts} for problem in found.problems]
+        typer.echo(json.dumps({**facts, "problems": problems}))
+        return
+    style = None if found.ok else "red"
+    _console.print(str(found), style=style, soft_wrap=True, markup=False, highlight=False)
+    if any(problem.rule[0] in "HTFI" for problem in found.problems):
+        _console.print(
+            f"`hsq recover {found.path} -o OUT` writes every whole block to another file", soft_wrap=True, markup=False
+        )
+
+
 def _readable_age(seconds: float) -> str:
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
@@ -95,9 +186,12 @@ def _readable_age(seconds: float) -> str:
 
 def main() -> None:
     """The entry point: errors made for people are shown without a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # names of files are any bytes, and no error is worth another one
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except HyperSequenceError as error:
+    except (HyperSequenceError, OSError) as error:
         console = Console(stderr=True)
         console.print("error:", style="bold red", end=" ")
         console.print(str(error), soft_wrap=True, highlight=False, markup=False)

@@ -11,7 +11,8 @@ Each derives from :class:`HyperSequenceError` and from the built-in that a perso
     ├── PositionError (IndexError)          a batch or record number outside the sequence
     ├── ClosedError (ValueError)            use after close()
     ├── FileError (OSError)                 the file system refused, or the target exists
-    │   └── FileChangedError                a file was replaced or truncated underneath its reader
+    │   ├── FileChangedError                a file was replaced or truncated underneath its reader
+    │   └── NothingToResumeError            (FileNotFoundError) no interrupted writer left anything
     └── MissingPackageError (ImportError)   an optional package is not installed
 
 A message says which file and where, what was expected, what was found, and what to do now.
@@ -30,6 +31,7 @@ __all__ = [
     "FormatError",
     "HyperSequenceError",
     "MissingPackageError",
+    "NothingToResumeError",
     "PositionError",
     "RecordError",
     "UnsupportedError",
@@ -108,6 +110,10 @@ class FileError(HyperSequenceError, OSError):
 
 class FileChangedError(FileError):
     """A file was truncated, or replaced by another one, since it was opened."""
+
+
+class NothingToResumeError(FileError, FileNotFoundError):
+    """No part file of the target is there, so that a writer has to begin."""
 
 
 class MissingPackageError(HyperSequenceError, ImportError):

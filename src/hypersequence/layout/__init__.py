@@ -4,31 +4,44 @@ No file is opened here and nothing is cached: functions take bytes and give valu
 SPEC.md describes the same structures for readers in other languages; tests hold the two together.
 """
 
-from .block import CHECKSUM_RUN_NBYTES, Chunk, Frame, encode_frame, frame_nbytes, parse_frame, parse_index_frame
+from .block import CHECKSUM_RUN_NBYTES, Chunk, Frame, encode_frame, frame_nbytes, parse_frame
 from .checks import align
 from .digest import ContentDigest
-from .file import describe_file
+from .file import Parts, describe_file, open_parts, read_meta
 from .geometry import (
     DEFAULT_BLOCK_NBYTES,
     JOIN_LIMIT_NBYTES,
     Geometry,
-    compact_geometry,
+    block_geometry,
     plan_geometry,
     run_records,
 )
-from .header import HEADER_PAGE_NBYTES, MAGIC, MAX_HEADER_NBYTES, VERSION, Header, encode_header, parse_header
+from .header import (
+    HEADER_PAGE_NBYTES,
+    MAGIC,
+    MAX_HEADER_NBYTES,
+    VERSION,
+    Header,
+    encode_header,
+    header_nbytes,
+    header_padding,
+    parse_header,
+)
 from .tail import (
     MAX_META_NBYTES,
+    SECTION_META,
     TAIL_READ_NBYTES,
     TRAILER_NBYTES,
     Section,
     Trailer,
     encode_footer,
     encode_trailer,
+    find_meta,
     parse_footer,
     parse_meta,
     parse_trailer,
 )
+from .walk import BlockWalk, ReadPiece, Run, checksum_error
 
 __all__ = [
     "CHECKSUM_RUN_NBYTES",
@@ -38,30 +51,40 @@ __all__ = [
     "MAGIC",
     "MAX_HEADER_NBYTES",
     "MAX_META_NBYTES",
+    "SECTION_META",
     "TAIL_READ_NBYTES",
     "TRAILER_NBYTES",
     "VERSION",
+    "BlockWalk",
     "Chunk",
     "ContentDigest",
     "Frame",
     "Geometry",
     "Header",
+    "Parts",
+    "ReadPiece",
+    "Run",
     "Section",
     "Trailer",
     "align",
-    "compact_geometry",
+    "block_geometry",
+    "checksum_error",
     "describe_file",
     "encode_footer",
     "encode_frame",
     "encode_header",
     "encode_trailer",
+    "find_meta",
     "frame_nbytes",
+    "header_nbytes",
+    "header_padding",
+    "open_parts",
     "parse_footer",
     "parse_frame",
     "parse_header",
-    "parse_index_frame",
     "parse_meta",
     "parse_trailer",
     "plan_geometry",
+    "read_meta",
     "run_records",
 ]

@@ -43,14 +43,25 @@ class Frame:
     chunks: tuple[Chunk, ...]
 
 
+def frame_content_nbytes(n_chunks: int, n_runs: int) -> int:
+    """Bytes of a frame up to its padding."""
+    return _HEAD.size + n_chunks * _CHUNK.size + 8 * n_runs
+
+
 def frame_nbytes(n_chunks: int, n_runs: int) -> int:
     """Bytes of a frame, a multiple of 64."""
-    return align(_HEAD.size + n_chunks * _CHUNK.size + 8 * n_runs + _CRC.size)
+    return align(frame_content_nbytes(n_chunks, n_runs) + _CRC.size)
 
 
 def claimed_nbytes(data: bytes) -> int:
     """The length that a frame gives itself, unchecked; 0 if it is cut off before that."""
     return int(_HEAD.unpack_from(data)[7]) if len(data) >= _HEAD.size else 0
+
+
+def claimed_number(data: bytes | memoryview) -> int:
+    """The block that a frame says it describes, unchecked; -1 if it does not look like a frame."""
+    whole = len(data) >= _HEAD.size and data[: len(BLOCK_MAGIC)] == BLOCK_MAGIC
+    return int(_HEAD.unpack_from(data)[2]) if whole else -1
 
 
 def encode_frame(frame: Frame, file_id: bytes) -> bytes:
@@ -162,26 +173,17 @@ def _check_chunk(
     return offset, stored, run, n_runs, first_run
 
 
-def parse_index_frame(
-    data: bytes | memoryview,
-    path: str,
-    file_id: bytes,
-    record_nbytes: Sequence[int],
-    expected: tuple[int, int, int, int],
-) -> Frame:
-    """A frame of the index, which must describe the block that the file's geometry says.
+def check_place(frame: Frame, path: str, expected: tuple[int, int, int, int]) -> None:
+    """Refuse a frame that does not describe the block that the file's geometry says.
 
     Args:
-        data: Bytes that begin with the frame.
+        frame: The frame.
         path: For messages.
-        file_id: The id that the header gives.
-        record_nbytes: Bytes a record, a number a column.
         expected: Block number, absolute offset, first record, records.
 
     Raises:
-        FormatError: A rule of frames is broken, or (I2) it describes another block.
+        FormatError: Rule I2.
     """
-    frame = parse_frame(data, path, file_id, record_nbytes)
     found = (frame.number, frame.offset, frame.first_record, frame.n_records)
     if found != expected:
         names = ("number", "offset", "first record", "records")
@@ -190,5 +192,15 @@ def parse_index_frame(
             for name, have, want in zip(names, found, expected, strict=True)
             if have != want
         )
-        fail(path, "I2", f"index entry {expected[0]} describes another block: {differs}")
-    return frame
+        fail(path, "I2", f"the frame for block {expected[0]} describes another block: {differs}")
+
+
+def check_same_places(frame: Frame, path: str, first: Frame) -> None:
+    """Refuse a frame whose columns lie elsewhere than those of block 0.
+
+    Raises:
+        FormatError: Rule I3.
+    """
+    places = [(chunk.offset, chunk.run_nbytes) for chunk in frame.chunks]
+    if places != [(chunk.offset, chunk.run_nbytes) for chunk in first.chunks]:
+        fail(path, "I3", f"block {frame.number} places its columns differently from block 0")

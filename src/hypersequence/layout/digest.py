@@ -23,6 +23,7 @@ class ContentDigest:
             self._hasher.update(chunk.checksums)
 
     def finish(self, n_records: int) -> bytes:
-        """The 16 bytes of the digest."""
-        self._hasher.update(struct.pack("<Q", n_records))
-        return self._hasher.digest()
+        """The 16 bytes of the digest, if there come no more blocks."""
+        hasher = self._hasher.copy()
+        hasher.update(struct.pack("<Q", n_records))
+        return hasher.digest()

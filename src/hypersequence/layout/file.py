@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ..stored import Read, StoredFile
-from .block import MAX_FRAME_NBYTES, Frame, claimed_nbytes, parse_index_frame
+from .block import MAX_FRAME_NBYTES, Frame, check_place, check_same_places, claimed_nbytes, parse_frame
 from .checks import align, fail
 from .header import HEADER_PAGE_NBYTES, Header, header_nbytes, parse_header
 from .tail import (
     MAX_META_NBYTES,
+    SECTION_META,
     TAIL_READ_NBYTES,
     TRAILER_NBYTES,
     Section,
@@ -24,7 +26,18 @@ _FOOTER_READ_NBYTES = 16 << 10
 _FRAME_READ_NBYTES = 16 << 10
 
 
-def describe_file(read: Read, file_nbytes: int, path: str) -> StoredFile:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Header, trailer, footer sections and index of a file, and the frame of its first block, if there is one."""
+
+    header: Header
+    trailer: Trailer
+    sections: dict[bytes, Section]
+    index: Index
+    first: Frame | None
+
+
+def open_parts(read: Read, file_nbytes: int, path: str) -> Parts:
     """Validate the metadata of a version 3 file.
 
     Two reads open most files: the first page, and the last 64 KiB. Frames between the first and the last are checked
@@ -50,10 +63,17 @@ def describe_file(read: Read, file_nbytes: int, path: str) -> StoredFile:
 
     footer = near_end(trailer.footer_offset, min(trailer.footer_nbytes, _FOOTER_READ_NBYTES))
     sections = parse_footer(footer, path, trailer)
-    index = _Index(path, header, trailer)
-    first = index.frame(near_end, 0, None) if trailer.n_blocks else None
+    index = Index(path, header, trailer)
+    first = index.entry(near_end, 0, None)[0] if trailer.n_blocks else None
     if first is not None:
-        index.check_ends(first, index.frame(near_end, trailer.n_blocks - 1, first))
+        index.check_ends(first, index.entry(near_end, trailer.n_blocks - 1, first)[0])
+    return Parts(header, trailer, sections, index, first)
+
+
+def describe_file(read: Read, file_nbytes: int, path: str) -> StoredFile:
+    """What a reader must know of a version 3 file; raises as :func:`open_parts`."""
+    parts = open_parts(read, file_nbytes, path)
+    header, trailer, first = parts.header, parts.trailer, parts.first
     columns = header.schema.columns
     return StoredFile(
         version="3",
@@ -69,13 +89,14 @@ def describe_file(read: Read, file_nbytes: int, path: str) -> StoredFile:
         file_id=header.file_id,
         created_ns=header.created_ns,
         digest=trailer.digest,
-        read_meta=partial(_read_meta, path, sections.get(b"usermeta")),
-        run_records=_run_records(first, index.record_nbytes),
-        read_checksums=partial(index.checksums, first) if first else None,
+        read_meta=partial(read_meta, path, parts.sections.get(SECTION_META)),
+        run_records=_run_records(first, parts.index.record_nbytes),
+        read_checksums=partial(parts.index.checksums, first) if first else None,
     )
 
 
-def _read_meta(path: str, section: Section | None, read: Read) -> dict[str, Any]:
+def read_meta(path: str, section: Section | None, read: Read) -> dict[str, Any]:
+    """The user metadata of a footer section, if there is one; raises the error of rule F3."""
     if section is None:
         return {}
     # A section over the limit is refused by its length; it is not read to find that out.
@@ -91,7 +112,7 @@ def _run_records(first: Frame | None, record_nbytes: list[int]) -> tuple[int, ..
     )
 
 
-class _Index:
+class Index:
     """Which bytes of the index describe which block, and what they must say."""
 
     def __init__(self, path: str, header: Header, trailer: Trailer) -> None:
@@ -100,8 +121,17 @@ class _Index:
         self.trailer = trailer
         self.record_nbytes = [column.field.nbytes for column in header.schema.columns]
 
-    def frame(self, read: Read, block: int, first: Frame | None) -> Frame:
-        """The frame of a block, from the index."""
+    def entry(self, read: Read, block: int, first: Frame | None) -> tuple[Frame, bytes]:
+        """The frame of a block as the index has it, and its bytes.
+
+        Args:
+            read: Gives bytes of the file.
+            block: Its number.
+            first: The frame of block 0, unless that is asked for.
+
+        Raises:
+            FormatError: A rule of frames, or I1 to I3, is broken.
+        """
         header, trailer = self.header, self.trailer
         entry = first.frame_nbytes if first else trailer.index_nbytes
         start = block * entry
@@ -116,12 +146,13 @@ class _Index:
             data = read(trailer.index_offset + start, claimed)
         n_records = trailer.n_records - block * header.block_records if last else header.block_records
         expected = (block, header.nbytes + block * header.stride, block * header.block_records, n_records)
-        frame = parse_index_frame(data, self.path, header.file_id, self.record_nbytes, expected)
+        frame = parse_frame(data, self.path, header.file_id, self.record_nbytes)
+        check_place(frame, self.path, expected)
         if first is not None:
-            self._check_same_places(frame, first)
+            check_same_places(frame, self.path, first)
             if not last and (frame.frame_nbytes, frame.nbytes) != (entry, first.nbytes):
                 fail(self.path, "I1", f"index entry {block} has another length, or its block has, than the first")
-        return frame
+        return frame, data[: frame.frame_nbytes]
 
     def check_ends(self, first: Frame, last: Frame) -> None:
         """The index is as long as its entries, the blocks end where it begins."""
@@ -137,10 +168,5 @@ class _Index:
 
     def checksums(self, first: Frame, read: Read, block: int) -> tuple[bytes, ...]:
         """The checksums of a block's runs, for each column."""
-        frame = first if block == 0 else self.frame(read, block, first)
+        frame = first if block == 0 else self.entry(read, block, first)[0]
         return tuple(chunk.checksums for chunk in frame.chunks)
-
-    def _check_same_places(self, frame: Frame, first: Frame) -> None:
-        places = [(chunk.offset, chunk.run_nbytes) for chunk in frame.chunks]
-        if places != [(chunk.offset, chunk.run_nbytes) for chunk in first.chunks]:
-            fail(self.path, "I3", f"block {frame.number} places its columns differently from block 0")

@@ -42,15 +42,14 @@ def plan_geometry(record_nbytes: Sequence[int], batch_size: int, block_nbytes: i
     """
     per_record = max(1, sum(record_nbytes))
     block_records = batch_size * max(1, block_nbytes // (batch_size * per_record))
-    return _place(record_nbytes, block_records)
+    return block_geometry(record_nbytes, block_records)
 
 
-def compact_geometry(record_nbytes: Sequence[int], n_records: int) -> Geometry:
-    """The geometry of the only block of a file, which wastes nothing on records that are not there."""
-    return _place(record_nbytes, n_records)
+def block_geometry(record_nbytes: Sequence[int], n_records: int) -> Geometry:
+    """The geometry of blocks of so many records.
 
-
-def _place(record_nbytes: Sequence[int], n_records: int) -> Geometry:
+    That of a file's only block, which wastes nothing on records that are not there, and that of all full ones.
+    """
     n_runs = sum(-(-n_records // run_records(nbytes)) for nbytes in record_nbytes if nbytes)
     frame = frame_nbytes(len(record_nbytes), n_runs)
     # Small columns first: when the last block is short, only the columns before the largest leave a gap.

@@ -67,6 +67,12 @@ def encode_header(
     return body + _CRC.pack(crc32(body))
 
 
+def header_padding(data: bytes) -> bytes:
+    """The bytes of a whole header that nothing is stored in."""
+    n_text = _FIXED.unpack_from(data)[11]
+    return data[_FIXED.size + n_text : -_CRC.size]
+
+
 def header_nbytes(data: bytes, path: str) -> int:
     """How long the header is that begins with these bytes (one page of them, or what the file has).
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
 from .. import strictjson
+from ..errors import FormatError
 from .checks import MAX_U63, crc32, decode_json, fail
 from .header import Header
 
@@ -142,6 +144,25 @@ def parse_footer(data: bytes, path: str, trailer: Trailer) -> dict[bytes, Sectio
     if end != nbytes:
         fail(path, "F2", f"{nbytes - end} bytes of the footer belong to no section")
     return sections
+
+
+def find_meta(data: bytes, path: str) -> dict[str, Any]:
+    """User metadata from a footer whose trailer is lost, so that only its sections' own CRCs say that it is one.
+
+    Args:
+        data: What stands where the footer should be, to the end of the file; it may be cut off, or something else.
+        path: For messages.
+
+    Returns:
+        The metadata; empty if there are no sound ones.
+    """
+    n_sections = _N_SECTIONS.unpack_from(data)[0] if len(data) >= _N_SECTIONS.size else 0
+    for i in range(min(n_sections, MAX_SECTIONS, (len(data) - _N_SECTIONS.size) // _SECTION.size)):
+        tag, at, length, crc, _ = _SECTION.unpack_from(data, _N_SECTIONS.size + i * _SECTION.size)
+        if tag == SECTION_META:
+            with suppress(FormatError):
+                return parse_meta(data[at : at + length], path, Section(at, length, crc))
+    return {}
 
 
 def parse_meta(data: bytes, path: str, section: Section) -> dict[str, Any]:

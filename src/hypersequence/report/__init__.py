@@ -1,5 +1,7 @@
-"""What a sequence is like, in figures for people: how well its order mixes."""
+"""What can be said of sequences and files, for people: how well an order mixes, whether a file is what was written."""
 
+from .integrity import Verification, verify
 from .quality import ShuffleQuality, shuffle_quality
+from .repair import repair
 
-__all__ = ["ShuffleQuality", "shuffle_quality"]
+__all__ = ["ShuffleQuality", "Verification", "repair", "shuffle_quality", "verify"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import stat
@@ -55,7 +56,16 @@ class FileHandle:
         if not stat.S_ISREG(kind):  # opening a pipe would wait for somebody to write into it
             raise FileError(f"{path} is no regular file; copy its content to one first")
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-        self._descriptor: _Descriptor | None = _Descriptor(os.open(path, flags))
+        try:
+            self._descriptor: _Descriptor | None = _Descriptor(os.open(path, flags))
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            raise FileError(
+                f"{path}: there are too many open files; a file keeps two descriptors while it is open, and one while "
+                "somebody holds a view of its records: close some, or allow more (ulimit -n)",
+                path=path,
+            ) from error
         self.nbytes = os.fstat(self._descriptor.number).st_size
         self.mapping: memoryview | None = None
         self._mapped: mmap.mmap | None = None
@@ -65,7 +75,12 @@ class FileHandle:
         self._lock = threading.Lock()  # only for systems without pread
 
     def map(self) -> memoryview:
-        """Map the whole file, read-only."""
+        """Map the whole file, read-only.
+
+        Raises:
+            OSError: The system refuses: there is no address space or descriptor left, or none of that on this file
+                system.
+        """
         if self.mapping is None:
             self._mapped = mmap.mmap(self._open().number, self.nbytes, access=mmap.ACCESS_READ)
             self.mapping = memoryview(self._mapped)

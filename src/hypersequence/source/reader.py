@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -101,7 +102,7 @@ class FileSource:
         self._handle = FileHandle(path)
         try:
             self.stored = _describe(self._handle)
-            mapping = self._handle.map() if use_mmap and self._handle.nbytes else None
+            mapping = self._map() if use_mmap else None
         except BaseException:
             self._handle.close()
             raise
@@ -113,6 +114,18 @@ class FileSource:
         self._columns = [StoredColumn(self.stored, c.number, self._handle) for c in self.schema.columns]
         self._checker = RunChecker(self.stored, self._handle, verify)
         self._meta: dict[str, Any] | None = None
+
+    def _map(self) -> memoryview | None:
+        """The file's mapping; where the system has none for us, the file is read as it is with ``use_mmap=False``."""
+        try:
+            return self._handle.map() if self._handle.nbytes else None
+        except (OSError, OverflowError) as error:
+            warnings.warn(
+                f"{self.path}: cannot be mapped ({error}); it is read instead, and every batch is a copy",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return None
 
     def read(self, numbers: Numbers, chosen: Sequence[int]) -> list[Array]:
         """Arrays of the chosen columns for these records.

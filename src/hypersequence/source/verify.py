@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import xxhash
 
-from ..errors import ChecksumError
+from ..layout import Run, checksum_error
 from ..schema import Array
 from ..stored import StoredFile
 from .buffers import lease
@@ -100,20 +100,9 @@ class RunChecker:
         hasher = xxhash.xxh3_64()
         hasher.update(self._bytes(offset, n_rows * nbytes))
         if hasher.intdigest() != expected:
-            first_record = block * stored.block_records + row
+            found = Run(column, offset, n_rows * nbytes, block * stored.block_records + row, n_rows, expected)
             label = stored.schema.columns[column].label
-            raise ChecksumError(
-                f"{self._handle.path}: block {block}, records {first_record} to {first_record + n_rows - 1}, field "
-                f"{label}: the {n_rows * nbytes} bytes at offset {offset} changed after they were written (XXH3 is "
-                f"{hasher.intdigest():016x} instead of {expected:016x}); restore the file from a good copy [rule C1]",
-                path=self._handle.path,
-                rule="C1",
-                block=block,
-                first_record=first_record,
-                last_record=first_record + n_rows - 1,
-                field=label,
-                offset=offset,
-            )
+            raise checksum_error(self._handle.path, block, found, label, hasher.intdigest())
         if self.keeps:
             self._mark(column, run)
 

@@ -14,12 +14,13 @@ import numpy as np
 
 from ..errors import ArgumentError, ClosedError, FileError, RecordError
 from ..layout import DEFAULT_BLOCK_NBYTES
+from ..progress import RecordCounter
 from ..schema import Array, Column, Schema
 from ..values import check_value, check_values, infer_schema
-from .blocks import FileBuilder
+from .blocks import FileBuilder, begin_file, plan_header
 from .meta import check_meta
 from .partfile import PartFile
-from .progress import RecordCounter
+from .resuming import take_up
 
 
 class HyperSequenceWriter:
@@ -77,23 +78,70 @@ class HyperSequenceWriter:
             raise ArgumentError(f"file_id is 16 bytes, not {file_id!r}")
         if created_ns is not None and not -(2**63) <= created_ns < 2**63:
             raise ArgumentError(f"created_ns has 64 bits, {created_ns} has more")
-        self._batch_size = int(batch_size)
-        self._block_nbytes = int(block_nbytes)
-        self._file_id = secrets.token_bytes(16) if file_id is None else bytes(file_id)
-        self._created_ns = time.time_ns() if created_ns is None else int(created_ns)
-        self._meta: dict[str, Any] = {}
-        self._builder: FileBuilder | None = None
-        self._row = 0
-        self._n_final = 0
-        self._pid = os.getpid()
-        self._counter = RecordCounter(Path(path).name, progress)
-        self._part = PartFile(Path(path), overwrite=overwrite)
+        self._prepare(
+            int(batch_size),
+            int(block_nbytes),
+            secrets.token_bytes(16) if file_id is None else bytes(file_id),
+            time.time_ns() if created_ns is None else int(created_ns),
+            RecordCounter(Path(path).name, progress),
+        )
+        self._part = PartFile.create(Path(path), overwrite=overwrite)
         if schema is not None:
             try:
                 self._begin(schema)
             except BaseException:
                 self.abort()
                 raise
+
+    def _prepare(
+        self, batch_size: int, block_nbytes: int, file_id: bytes, created_ns: int, counter: RecordCounter
+    ) -> None:
+        self._batch_size, self._block_nbytes = batch_size, block_nbytes
+        self._file_id, self._created_ns = file_id, created_ns
+        self._meta: dict[str, Any] = {}
+        self._builder: FileBuilder | None = None
+        self._row = 0
+        self._n_final = 0
+        self._ending = False  # close() has begun, so that no record can come any more
+        self._pid = os.getpid()
+        self._counter = counter
+
+    @classmethod
+    def resume(cls, path: str | os.PathLike[str], *, overwrite: bool = True, progress: bool = False) -> Self:
+        """Go on with a file whose writer was interrupted.
+
+        Every block of what is left is checked. ``n_records`` of the new writer says how many records are safe: append
+        those that come after. Schema, batch size and size of blocks are what they were; user metadata have to be given
+        again, since only :meth:`close` stores them.
+
+        Args:
+            path: The file that was being written; or, if several part files of it are there, the one to go on with.
+            overwrite: As for a new writer.
+            progress: As for a new writer; also while the blocks are checked.
+
+        Raises:
+            NothingToResumeError: There is no part file with records. Begin with a new writer.
+            FileError: There are several part files, or it is being written right now, or cannot be written.
+            FormatError: Its header is damaged.
+
+        >>> writer = HyperSequenceWriter(folder / "long.hsq", batch_size=4)
+        >>> writer.extend(np.arange(10.0))
+        >>> _ = writer.abort()  # or the process was killed: then whole blocks are safe
+        >>> with HyperSequenceWriter.resume(folder / "long.hsq") as writer:
+        ...     n_safe = writer.n_records
+        ...     writer.extend(np.arange(n_safe, 20.0))
+        >>> n_safe, HyperSequenceFile(folder / "long.hsq").n_records
+        (10, 20)
+        """
+        taken = take_up(Path(path), overwrite=overwrite, progress=progress)
+        header, writer = taken.header, cls.__new__(cls)
+        counter = RecordCounter(taken.part.target.name, progress)
+        writer._prepare(header.batch_size, DEFAULT_BLOCK_NBYTES, header.file_id, header.created_ns, counter)
+        writer._part = taken.part
+        writer._go_on(taken.builder, header.schema)
+        writer._row = taken.n_rows
+        writer._meta.update(taken.user_meta)
+        return writer
 
     # --- records -------------------------------------------------------------------------------------------------
 
@@ -195,11 +243,14 @@ class HyperSequenceWriter:
 
     def _begin(self, schema: Schema) -> None:
         part = self._open_part()
-        self._schema = schema
-        self._builder = FileBuilder(part, schema, self._batch_size, self._block_nbytes, self._file_id, self._created_ns)
-        self._block_records = self._builder.buffer.geometry.block_records
+        header = plan_header(schema, self._batch_size, self._block_nbytes, self._file_id, self._created_ns)
+        self._go_on(begin_file(part, header), schema)
+
+    def _go_on(self, builder: FileBuilder, schema: Schema) -> None:
+        self._schema, self._builder = schema, builder
+        self._block_records = builder.buffer.geometry.block_records
         self._targets = [
-            _Target(column, rows) for column, rows in zip(schema.columns, self._builder.buffer.columns, strict=True)
+            _Target(column, rows) for column, rows in zip(schema.columns, builder.buffer.columns, strict=True)
         ]
         roles = [column.role for column in schema.columns]
         self._unstructured = roles in (["inputs"], ["inputs", "outputs"]) and not any(c.name for c in schema.columns)
@@ -207,6 +258,10 @@ class HyperSequenceWriter:
     def _flush(self) -> None:
         if self._builder is None or self._part is None or os.getpid() != self._pid:
             raise self._closed_error()
+        if self._ending:
+            raise ClosedError(
+                f"{self._part.target}: close() has written the last block; close() again, which is all that is left"
+            )
         self._builder.write_full_block()
         self._row = 0
         self._counter.show(self._builder.n_written)
@@ -235,8 +290,9 @@ class HyperSequenceWriter:
         check_meta(self._meta)
         self._builder.write_last_block(self._row)
         self._counter.show(self._builder.n_written)
-        self._row = 0
-        self._builder.finish(self._meta)
+        self._row = self._block_records = 0  # so that a record more is refused
+        self._ending = True
+        self._builder.ending.write(self._part, self._meta)
         self._part.commit()
         self._forget()
 
@@ -250,11 +306,15 @@ class HyperSequenceWriter:
         if part is None or os.getpid() != self._pid:
             return "the writer was closed already, or belongs to another process"
         n_records = self.n_records
+        if part.placed:
+            self._forget()
+            part.keep()
+            return f"{part.target} is complete, but its folder could not be flushed to disk"
         try:
-            if self._builder is not None:
-                self._builder.write_last_block(self._row)
-        except OSError:  # the disk that made us give up; full blocks are safe
-            n_records = self._builder.n_written if self._builder else 0
+            if self._builder is not None and self._row:
+                self._builder.write_short_block(self._row)
+        except OSError:  # the disk that made us give up; what was written before is safe
+            n_records = self._builder.n_safe if self._builder else 0
         self._forget()
         if not n_records:
             part.discard()
@@ -262,7 +322,7 @@ class HyperSequenceWriter:
         part.keep()
         return (
             f"{part.target} was not written; the first {n_records:,} of the records appended are in {part.path} "
-            f"(`hsq recover --list {part.path.parent}` shows such files)"
+            f"(`hsq recover {part.path}` makes a file of them, HyperSequenceWriter.resume goes on with it)"
         )
 
     def _forget(self) -> None:

@@ -1,4 +1,4 @@
-"""Collecting records into blocks, and the bytes of a file from its first block to its trailer."""
+"""Collecting records into blocks, and the bytes of a file from its header to its trailer."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from ..layout import (
     ContentDigest,
     Frame,
     Geometry,
+    Header,
     Trailer,
     align,
-    compact_geometry,
+    block_geometry,
     encode_footer,
     encode_frame,
     encode_header,
@@ -76,50 +77,119 @@ class BlockBuffer:
         return memoryview(image)[:nbytes]
 
 
-class FileBuilder:
-    """Writes a file's parts in their order."""
+class Ending:
+    """What stands behind the blocks: index, footer and trailer. It is told of every block in turn."""
 
-    def __init__(
-        self, part: PartFile, schema: Schema, batch_size: int, block_nbytes: int, file_id: bytes, created_ns: int
-    ) -> None:
-        self._part = part
-        self._schema = schema
-        self._file_id = file_id
-        self._record_nbytes = [column.field.nbytes for column in schema.columns]
-        geometry = plan_geometry(self._record_nbytes, batch_size, block_nbytes)
-        self.buffer = BlockBuffer(schema, geometry)
-        header = encode_header(schema, batch_size, geometry.block_records, geometry.stride, file_id, created_ns)
-        self._header_crc = int.from_bytes(header[-4:], "little")
-        self._digest = ContentDigest(schema)
+    def __init__(self, header: Header) -> None:
+        self._header = header
+        self._digest = ContentDigest(header.schema)
         self._index: list[bytes] = []
-        self.n_written = 0
-        self._part.go_back(0)
-        self._part.write(header)
-        self._first_block = self._end = len(header)
+        self.n_records = 0
+        #: Where the last block ends.
+        self.offset = header.nbytes
+
+    @property
+    def n_blocks(self) -> int:
+        """How many blocks there are."""
+        return len(self._index)
+
+    def add(self, frame: Frame, head: bytes) -> None:
+        """The next block, and the bytes of its frame."""
+        self._index.append(head)
+        self._digest.add(frame)
+        self.n_records += frame.n_records
+        self.offset = frame.offset + frame.nbytes
+
+    def write(self, part: PartFile, user_meta: Mapping[str, Any]) -> None:
+        """Write it; can be done again if it failed."""
+        part.go_back(self.offset)
+        part.write(bytes(align(part.nbytes) - part.nbytes))
+        index_offset, index = part.nbytes, b"".join(self._index)
+        footer, footer_crc = encode_footer(user_meta)
+        part.write(index)
+        part.write(footer)
+        trailer = Trailer(
+            n_records=self.n_records,
+            n_blocks=self.n_blocks,
+            index_offset=index_offset,
+            index_nbytes=len(index),
+            footer_offset=index_offset + len(index),
+            footer_nbytes=len(footer),
+            footer_crc=footer_crc,
+            file_nbytes=part.nbytes + TRAILER_NBYTES,
+            file_id=self._header.file_id,
+            digest=self._digest.finish(self.n_records),
+            header_crc=self._header.crc,
+        )
+        part.write(encode_trailer(trailer))
+
+
+class FileBuilder:
+    """Writes a file's blocks in their order.
+
+    Args:
+        part: The file, which holds the header at least.
+        header: Its header.
+        ending: What is known of blocks that are there already.
+    """
+
+    def __init__(self, part: PartFile, header: Header, ending: Ending) -> None:
+        self._part, self._header, self.ending = part, header, ending
+        self._record_nbytes = [column.field.nbytes for column in header.schema.columns]
+        geometry = block_geometry(self._record_nbytes, header.block_records)
+        self.buffer = BlockBuffer(header.schema, geometry)
+        self._short: bytes | None = None  # the frame of a block that stands in the file, but is not full
+        self._n_short = 0  # its records
+
+    @property
+    def n_written(self) -> int:
+        """Records of full blocks, and of a last one that is not full once it was written."""
+        return self.ending.n_records
+
+    @property
+    def n_safe(self) -> int:
+        """Records that are in the file, those of a short block too."""
+        return self.ending.n_records + self._n_short
+
+    def keep_short(self, head: bytes, n_records: int) -> None:
+        """A short block more stands in the file, under this frame; its records are in the buffer."""
+        self._short, self._n_short = head, n_records
 
     def write_full_block(self) -> None:
         """Write the buffer, all rows of it."""
-        self._write(self.buffer, self.buffer.geometry.block_records)
+        self._add(self.buffer, self.buffer.geometry.block_records)
+
+    def write_short_block(self, n_records: int) -> None:
+        """Write the first rows of the buffer as a block that may become longer."""
+        self.buffer.clear_behind(n_records)
+        _, head = self._write(self.buffer, n_records)
+        self.keep_short(head, n_records)
 
     def write_last_block(self, n_records: int) -> None:
-        """Write the first rows of the buffer as the file's last, short block."""
+        """Write the first rows of the buffer as the file's last, short block, behind which nothing comes."""
         if not n_records:
             return
         buffer = self.buffer
-        if self._index:
+        if self.ending.n_blocks or self._short is not None:
             buffer.clear_behind(n_records)
         else:  # the only block: nothing has to lie where other blocks have it
-            buffer = BlockBuffer(self._schema, compact_geometry(self._record_nbytes, n_records))
+            buffer = BlockBuffer(self._header.schema, block_geometry(self._record_nbytes, n_records))
             for target, column in zip(buffer.columns, self.buffer.columns, strict=True):
                 target[:] = column[:n_records]
-        self._write(buffer, n_records)
+        self._add(buffer, n_records)
+
+    def _add(self, buffer: BlockBuffer, n_records: int) -> None:
+        frame, head = self._write(buffer, n_records)
+        self.ending.add(frame, head)
+        self._short, self._n_short = None, 0
 
     def _frame(self, buffer: BlockBuffer, n_records: int) -> Frame:
         chunks = [self._chunk(buffer, number, n_records) for number in range(len(self._record_nbytes))]
         n_runs = sum(len(chunk.checksums) // 8 for chunk in chunks)
         length = frame_nbytes(len(chunks), n_runs)
         end = max([length, *(chunk.offset + chunk.nbytes for chunk in chunks if chunk.nbytes)])
-        return Frame(len(self._index), self._part.nbytes, self.n_written, n_records, end, length, tuple(chunks))
+        number = self.ending.n_blocks
+        return Frame(number, self._place(number), self.n_written, n_records, end, length, tuple(chunks))
 
     def _chunk(self, buffer: BlockBuffer, number: int, n_records: int) -> Chunk:
         data = buffer.chunk(number, n_records)
@@ -127,41 +197,52 @@ class FileBuilder:
         checksums = b"".join(_checksum(data[start : start + step]) for start in range(0, len(data), step or 1))
         return Chunk(buffer.geometry.offsets[number], len(data), step if len(data) else 0, checksums)
 
-    def _write(self, buffer: BlockBuffer, n_records: int) -> None:
-        # Padding belongs to the block that comes: behind the last one there is none.
-        self._part.go_back(self._end)
-        start = self._first_block + len(self._index) * self.buffer.geometry.stride
-        self._part.write(bytes(start - self._part.nbytes))
-        frame = self._frame(buffer, n_records)
-        head = encode_frame(frame, self._file_id)
-        self._part.write(buffer.image(head, frame.nbytes))
-        self._end = self._part.nbytes
-        self._index.append(head)
-        self._digest.add(frame)
-        self.n_written += frame.n_records
+    def _place(self, number: int) -> int:
+        return self._header.nbytes + number * self._header.stride
 
-    def finish(self, user_meta: Mapping[str, Any]) -> None:
-        """Write index, footer and trailer; can be done again if it failed."""
-        self._part.go_back(self._end)
-        self._part.write(bytes(align(self._part.nbytes) - self._part.nbytes))
-        index_offset, index = self._part.nbytes, b"".join(self._index)
-        footer, footer_crc = encode_footer(user_meta)
-        self._part.write(index)
-        self._part.write(footer)
-        trailer = Trailer(
-            n_records=self.n_written,
-            n_blocks=len(self._index),
-            index_offset=index_offset,
-            index_nbytes=len(index),
-            footer_offset=index_offset + len(index),
-            footer_nbytes=len(footer),
-            footer_crc=footer_crc,
-            file_nbytes=self._part.nbytes + TRAILER_NBYTES,
-            file_id=self._file_id,
-            digest=self._digest.finish(self.n_written),
-            header_crc=self._header_crc,
-        )
-        self._part.write(encode_trailer(trailer))
+    def _write(self, buffer: BlockBuffer, n_records: int) -> tuple[Frame, bytes]:
+        frame = self._frame(buffer, n_records)
+        head = encode_frame(frame, self._header.file_id)
+        image = buffer.image(head, frame.nbytes)
+        if self._short is not None:
+            self._write_over(frame, image, self._short)
+        else:
+            # Padding belongs to the block that comes: behind the last one there is none.
+            self._part.go_back(self.ending.offset)
+            self._part.write(bytes(frame.offset - self._part.nbytes))
+            self._part.write(image)
+        return frame, head
+
+    def _write_over(self, frame: Frame, image: memoryview, short: bytes) -> None:
+        """Write a block over itself with fewer records: those are in the file already, and stay whatever happens.
+
+        They keep their places, so only the frame has to change in one instant. A copy of the old one stands where the
+        next block will begin until the new one is on disk.
+        """
+        part, data = self._part, self.buffer.geometry.frame_nbytes
+        part.write_over(short, self._place(frame.number + 1))
+        part.write_over(image[data:], frame.offset + data)
+        part.flush()
+        part.write_over(image[:data], frame.offset)
+        part.flush()
+        part.go_back(frame.offset + frame.nbytes)
+
+
+def plan_header(schema: Schema, batch_size: int, block_nbytes: int, file_id: bytes, created_ns: int) -> Header:
+    """The header of a new file."""
+    geometry = plan_geometry([column.field.nbytes for column in schema.columns], batch_size, block_nbytes)
+    sizes = batch_size, geometry.block_records, geometry.stride
+    data = encode_header(schema, *sizes, file_id, created_ns)
+    return Header(schema, *sizes, file_id, created_ns, len(data), int.from_bytes(data[-4:], "little"))
+
+
+def begin_file(part: PartFile, header: Header) -> FileBuilder:
+    """Write the header, and have a builder for what comes behind it."""
+    builder = FileBuilder(part, header, Ending(header))
+    part.go_back(0)
+    sizes = header.batch_size, header.block_records, header.stride
+    part.write(encode_header(header.schema, *sizes, header.file_id, header.created_ns))
+    return builder
 
 
 def _checksum(data: Any) -> bytes:

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
 import stat
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import FileError
-from ..layout import MAGIC
 
 try:
     import fcntl
@@ -25,36 +20,58 @@ _EARLY_NBYTES = 1 << 20
 #: long as the copying: 0.3 GB/s were seen with calls of 4 MiB, and 3 GB/s with these.
 _CALL_NBYTES = 1 << 20
 _HAS_FADVISE = hasattr(os, "posix_fadvise")
-_NAME = re.compile(r".+\.[0-9a-f]{8}\.part")
+_FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class PartFile:
-    """A uniquely named file beside the target, written from front to back."""
+    """The file that a writer fills, from front to back, before it takes the name of its target.
 
-    def __init__(self, target: Path, *, overwrite: bool) -> None:
-        # A link is followed, so that the data go where it points and the link stays.
-        self.target = Path(os.path.realpath(target))
-        self._overwrite = overwrite
-        if self.target.is_dir():
-            raise FileError(f"{self.target} is a directory; give the name of a file")
-        if self.target.exists() and not self.target.is_file():
-            raise FileError(f"{self.target} is no regular file, and would be replaced by one; give another name")
-        if not overwrite and self.target.exists():
-            raise self._exists()
-        self.path = self.target.with_name(f"{self.target.name}.{secrets.token_hex(4)}.part")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    :meth:`create` and :meth:`take_up` make one.
+    """
+
+    def __init__(self, path: Path, fd: int, target: Path, *, overwrite: bool) -> None:
+        self.path, self.target = path, target
+        self._fd, self._overwrite = fd, overwrite
+        self._unsafe = False
+        #: Whether it has become the target.
+        self.placed = False
+        self.nbytes = os.lseek(fd, 0, os.SEEK_END)
+
+    @classmethod
+    def create(cls, target: Path, *, overwrite: bool) -> PartFile:
+        """A new one, uniquely named, beside the target.
+
+        Raises:
+            FileError: The folder cannot be written, or the target cannot or must not be replaced.
+        """
+        target = _replaceable(target, overwrite=overwrite)
+        path = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
         try:
-            self._fd = os.open(self.path, flags, 0o666)
+            fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
         except OSError as error:
-            raise FileError(f"{self.target}: cannot write into its folder: {error}") from error
+            raise FileError(f"{target}: cannot write into its folder: {error}") from error
         if fcntl is not None:
-            # Tells `hsq recover --clean` that somebody is still writing. Some network file systems have no locks.
+            # Tells whoever would clean up or take over that somebody is writing. Some file systems have no locks.
             with contextlib.suppress(OSError):
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self.nbytes = 0
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return cls(path, fd, target, overwrite=overwrite)
 
-    def _exists(self) -> FileError:
-        return FileError(f"{self.target} exists already; remove it, or leave out overwrite=False")
+    @classmethod
+    def take_up(cls, path: Path, target: Path, *, overwrite: bool) -> PartFile:
+        """One that is there, as it is.
+
+        Raises:
+            FileError: It cannot be written, somebody is writing it, or the target cannot or must not be replaced.
+        """
+        target = path if target == path else _replaceable(target, overwrite=overwrite)
+        try:
+            fd = os.open(path, _FLAGS)
+        except OSError as error:
+            raise FileError(f"{path}: cannot be opened for writing: {error}", path=str(path)) from error
+        if is_locked(fd, exclusive=True):
+            os.close(fd)
+            raise FileError(f"{path}: is being written right now; wait for its writer, or end it", path=str(path))
+        return cls(path, fd, target, overwrite=overwrite or target == path)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes, all of them, and have the system begin to write large pieces to disk.
@@ -62,12 +79,9 @@ class PartFile:
         Raises:
             FileError: The file system refused; what was written before is whole.
         """
-        rest, start = memoryview(data), self.nbytes
+        start = self.nbytes
         try:
-            while len(rest):
-                done = os.write(self._fd, rest[:_CALL_NBYTES])
-                self.nbytes += done
-                rest = rest[done:]
+            self._write_all(data)
             if len(data) >= _EARLY_NBYTES and _HAS_FADVISE:
                 # On dirty pages this advice begins their writing, so that the flush at the end finds little left to
                 # do; pages that are not clean stay in the cache.
@@ -77,34 +91,87 @@ class PartFile:
                 f"{self.path}: writing failed after {self.nbytes} bytes: {error}", path=str(self.path)
             ) from error
 
-    def go_back(self, nbytes: int) -> None:
-        """Forget what was written behind this place: a write that failed in the middle may have left a piece."""
-        if self.nbytes != nbytes:
-            os.ftruncate(self._fd, nbytes)
-            os.lseek(self._fd, nbytes, os.SEEK_SET)
-            self.nbytes = nbytes
-
-    def commit(self) -> None:
-        """Flush to disk, put in place of the target, flush the folder.
+    def write_over(self, data: bytes | memoryview, offset: int) -> None:
+        """Write bytes at some place; what is appended comes behind the end all the same.
 
         Raises:
-            FileError: Flushing failed, or the target exists and must not be replaced; the part file stays.
+            FileError: The file system refused.
         """
         try:
-            if hasattr(os, "fchmod") and self._overwrite and self.target.exists():
-                os.fchmod(self._fd, stat.S_IMODE(self.target.stat().st_mode))  # a private file stays private
-            os.fsync(self._fd)
-            if os.name != "posix":
-                self._release()  # Windows moves no open file; elsewhere its lock is held until the move is done
-            if self._overwrite:
-                self.path.replace(self.target)
-            else:
-                self._link()
-            self._release()
-            self._flush_folder()
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            self._write_all(data)
         except OSError as error:
-            if isinstance(error, FileError):
-                raise
+            raise FileError(f"{self.path}: writing at {offset} failed: {error}", path=str(self.path)) from error
+        finally:
+            self.nbytes = os.lseek(self._fd, 0, os.SEEK_END)
+
+    def _write_all(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        while len(rest):
+            done = os.write(self._fd, rest[:_CALL_NBYTES])
+            self.nbytes += done
+            rest = rest[done:]
+
+    def flush(self) -> None:
+        """Have everything on disk before anything else is written.
+
+        Raises:
+            FileError: The file system refused, now or an earlier time: it may then have dropped what it could not write
+                and say nothing of that the next time.
+        """
+        if self._unsafe:
+            raise FileError(
+                f"{self.path}: the disk failed to take it before, so parts may be missing; free or mend the disk, then "
+                "`hsq recover` tells what is whole",
+                path=str(self.path),
+            )
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            self._unsafe = True
+            raise FileError(f"{self.path}: the disk failed to take it: {error}", path=str(self.path)) from error
+
+    def go_back(self, nbytes: int) -> None:
+        """Forget what was written behind this place: a write that failed in the middle may have left a piece.
+
+        Raises:
+            FileError: The file system refused.
+        """
+        if self.nbytes == nbytes:
+            return
+        try:
+            os.ftruncate(self._fd, nbytes)
+            os.lseek(self._fd, nbytes, os.SEEK_SET)
+        except OSError as error:
+            raise FileError(f"{self.path}: could not be cut to {nbytes} bytes: {error}", path=str(self.path)) from error
+        self.nbytes = nbytes
+
+    def commit(self) -> None:
+        """Flush to disk, put in place of the target, flush the folder. Can be done again if it failed.
+
+        Raises:
+            FileError: Flushing failed, or the target exists and must not be replaced; the part file stays. Or the
+                target is in place, but the folder could not be flushed.
+        """
+        try:
+            if not self.placed:
+                if hasattr(os, "fchmod") and self._overwrite and self.target.exists():
+                    os.fchmod(self._fd, stat.S_IMODE(self.target.stat().st_mode))  # a private file stays private
+                self.flush()
+                if os.name != "posix":
+                    self._release()  # Windows moves no open file; elsewhere its lock is held until the move is done
+                if self._overwrite:
+                    self.path.replace(self.target)
+                else:
+                    self._link()
+                self.placed = True
+            self._flush_folder()
+            self._release()
+        except FileError:
+            raise
+        except OSError as error:
+            if self.placed:
+                raise FileError(f"{self.target}: is in place, but its folder could not be flushed: {error}") from error
             raise FileError(
                 f"{self.target}: could not be put in place: {error}; the data are in {self.path}"
             ) from error
@@ -114,13 +181,14 @@ class PartFile:
         try:
             os.link(self.path, self.target)
         except FileExistsError:
-            raise self._exists() from None
+            raise _exists(self.target) from None
         except OSError:  # a file system without hard links
             if self.target.exists():
-                raise self._exists() from None
+                raise _exists(self.target) from None
             self.path.replace(self.target)
             return
-        self.path.unlink()
+        with contextlib.suppress(OSError):  # then there are two names of the same file
+            self.path.unlink()
 
     def _flush_folder(self) -> None:
         if os.name != "posix":
@@ -132,7 +200,10 @@ class PartFile:
             os.close(folder)
 
     def keep(self) -> None:
-        """Leave the part file where it is."""
+        """Leave the part file where it is, on disk if the disk takes it."""
+        with contextlib.suppress(FileError):
+            if self._fd >= 0:
+                self.flush()
         self._release()
 
     def discard(self) -> None:
@@ -144,59 +215,34 @@ class PartFile:
     def _release(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            with contextlib.suppress(OSError):  # what had to be on disk was flushed
+                os.close(fd)
 
 
-@dataclass(frozen=True, slots=True)
-class StalePart:
-    """A part file that some writer left. ``in_use`` is whether a writer still holds it."""
-
-    path: Path
-    nbytes: int
-    age_s: float
-    in_use: bool
+def _exists(target: Path) -> FileError:
+    return FileError(f"{target} exists already; remove it, or allow that it is replaced (overwrite=True)")
 
 
-def list_parts(folder: Path) -> list[StalePart]:
-    """The part files in a folder, oldest first; only files that begin as ours do, or are empty.
-
-    Raises:
-        FileError: There is no such folder.
-    """
-    if not folder.is_dir():
-        raise FileError(f"{folder} is no folder; give the folder in which the file was being written")
-    return sorted(_parts(folder), key=lambda part: -part.age_s)
-
-
-def _parts(folder: Path) -> Iterator[StalePart]:
-    for path in folder.iterdir():
-        if not _NAME.fullmatch(path.name) or not path.is_file():
-            continue
-        with path.open("rb") as file:
-            if file.read(len(MAGIC)) not in (MAGIC, b""):
-                continue
-            status = os.fstat(file.fileno())
-            yield StalePart(path, status.st_size, time.time() - status.st_mtime, _locked(file.fileno()))
+def _replaceable(target: Path, *, overwrite: bool) -> Path:
+    """The file itself, if there can be one under this name: a link is followed, so that it stays and the data move."""
+    target = Path(os.path.realpath(target))
+    if target.is_dir():
+        raise FileError(f"{target} is a directory; give the name of a file")
+    if target.exists() and not target.is_file():
+        raise FileError(f"{target} is no regular file, and would be replaced by one; give another name")
+    if not overwrite and target.exists():
+        raise _exists(target)
+    return target
 
 
-def _locked(fd: int) -> bool:
+def is_locked(fd: int, *, exclusive: bool) -> bool:
+    """Whether another process holds a file; if none does, this one has the lock until it closes the descriptor."""
     if fcntl is None:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:
+    except OSError:  # a file system without locks
         return False
     return False
-
-
-def remove_part(part: StalePart) -> None:
-    """Remove a part file that no writer holds.
-
-    Raises:
-        FileError: Somebody is still writing it.
-    """
-    if part.in_use:
-        raise FileError(f"{part.path} is being written right now; it was not removed")
-    part.path.unlink(missing_ok=True)

@@ -1,0 +1,151 @@
+"""Blocks as they describe themselves: for files whose end is missing, and for looking at every byte of whole ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import xxhash
+
+from ..errors import ChecksumError
+from .block import (
+    MAX_FRAME_NBYTES,
+    Frame,
+    check_place,
+    check_same_places,
+    claimed_nbytes,
+    claimed_number,
+    frame_content_nbytes,
+    parse_frame,
+)
+from .checks import fail
+from .header import Header
+
+_FRAME_READ_NBYTES = 16 << 10
+#: Records may be larger than memory, so a run is hashed in pieces.
+_PIECE_NBYTES = 1 << 20
+
+#: Gives bytes of a file, fewer only where it ends; they need not outlive the next call.
+ReadPiece = Callable[[int, int], "bytes | memoryview"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A checksum run: where it lies in the file, whose records it holds, and what its XXH3-64 should be."""
+
+    column: int
+    offset: int
+    nbytes: int
+    first_record: int
+    n_records: int
+    checksum: int
+
+
+class BlockWalk:
+    """The blocks of a file by their own frames, as SPEC.md has it for files whose end is missing.
+
+    Args:
+        read: Gives bytes of the file.
+        file_nbytes: The file's length.
+        header: Its header.
+        path: For messages.
+    """
+
+    def __init__(self, read: ReadPiece, file_nbytes: int, header: Header, path: str) -> None:
+        self._read, self._file_nbytes, self._header, self._path = read, file_nbytes, header, path
+        self._record_nbytes = [column.field.nbytes for column in header.schema.columns]
+        self._labels = [column.label for column in header.schema.columns]
+
+    @property
+    def n_places(self) -> int:
+        """How many blocks could begin before the file ends."""
+        return max(0, -(-(self._file_nbytes - self._header.nbytes) // self._header.stride))
+
+    def place(self, number: int) -> int:
+        """The offset at which block ``number`` begins."""
+        return self._header.nbytes + number * self._header.stride
+
+    def is_begun(self, number: int) -> bool:
+        """Whether a block seems to have been written at its place, whole or not."""
+        return claimed_number(self._read(self.place(number), _FRAME_READ_NBYTES)) == number
+
+    def frame(self, number: int, first: Frame | None = None, at: int | None = None) -> tuple[Frame, bytes]:
+        """The frame of a block that could be the last, and its bytes.
+
+        Args:
+            number: The block.
+            first: The frame of block 0, or of another whole block, beside which columns must lie in the same places.
+            at: Where the frame stands, if that is not the block's own place.
+
+        Raises:
+            FormatError: A rule of frames is broken, or the block lies partly behind the end of the file.
+        """
+        header, path, place = self._header, self._path, self.place(number)
+        at = place if at is None else at
+        data = bytes(self._read(at, min(_FRAME_READ_NBYTES, max(0, self._file_nbytes - at))))
+        if len(data) < (claimed := min(claimed_nbytes(data), MAX_FRAME_NBYTES, self._file_nbytes - at)):
+            data = bytes(self._read(at, claimed))
+        frame = parse_frame(data, path, header.file_id, self._record_nbytes)
+        n_records = min(max(1, frame.n_records), header.block_records)
+        check_place(frame, path, (number, place, number * header.block_records, n_records))
+        if first is not None:
+            check_same_places(frame, path, first)
+        if place + frame.nbytes > self._file_nbytes:
+            fail(path, "I4", f"block {number} ends at {place + frame.nbytes}, behind the end of the file")
+        if n_records == header.block_records and frame.nbytes > header.stride:
+            fail(path, "I4", f"block {number} of {frame.nbytes} bytes is longer than the stride of {header.stride}")
+        return frame, data[: frame.frame_nbytes]
+
+    def runs(self, frame: Frame) -> Iterator[Run]:
+        """The checksum runs of a block, in the order of the file."""
+        for column in sorted(range(len(frame.chunks)), key=lambda column: frame.chunks[column].offset):
+            chunk, record_nbytes = frame.chunks[column], self._record_nbytes[column]
+            for number in range(len(chunk.checksums) // 8):
+                start = number * chunk.run_nbytes
+                nbytes = min(chunk.run_nbytes, chunk.nbytes - start)
+                yield Run(
+                    column,
+                    frame.offset + chunk.offset + start,
+                    nbytes,
+                    frame.first_record + start // record_nbytes,
+                    nbytes // record_nbytes,
+                    int.from_bytes(chunk.checksums[8 * number : 8 * number + 8], "little"),
+                )
+
+    def gaps(self, frame: Frame, end: int) -> Iterator[tuple[int, int]]:
+        """Bytes that nothing is stored in, from the beginning of a block to ``end``: offsets, and ends."""
+        n_runs = sum(len(chunk.checksums) // 8 for chunk in frame.chunks)
+        at = frame.offset + frame_content_nbytes(len(frame.chunks), n_runs)
+        yield at, frame.offset + frame.frame_nbytes - 4  # its CRC
+        at = frame.offset + frame.frame_nbytes
+        for chunk in sorted(frame.chunks, key=lambda chunk: chunk.offset):
+            if chunk.nbytes:
+                yield at, frame.offset + chunk.offset
+                at = frame.offset + chunk.offset + chunk.nbytes
+        yield at, end
+
+    def problem(self, frame: Frame, run: Run) -> ChecksumError | None:
+        """What is wrong with the records of a run, if anything is."""
+        hasher = xxhash.xxh3_64()
+        for start in range(0, run.nbytes, _PIECE_NBYTES):
+            hasher.update(self._read(run.offset + start, min(_PIECE_NBYTES, run.nbytes - start)))
+        if hasher.intdigest() == run.checksum:
+            return None
+        return checksum_error(self._path, frame.number, run, self._labels[run.column], hasher.intdigest())
+
+
+def checksum_error(path: str, block: int, run: Run, label: str, found: int) -> ChecksumError:
+    """The error of rule C1."""
+    last_record = run.first_record + run.n_records - 1
+    return ChecksumError(
+        f"{path}: block {block}, records {run.first_record} to {last_record}, field {label}: the {run.nbytes} bytes at "
+        f"offset {run.offset} changed after they were written (XXH3 is {found:016x} instead of {run.checksum:016x}); "
+        "restore the file from a good copy (`hsq verify` has --repair-from) [rule C1]",
+        path=path,
+        rule="C1",
+        block=block,
+        first_record=run.first_record,
+        last_record=last_record,
+        field=label,
+        offset=run.offset,
+    )

@@ -1,0 +1,207 @@
+"""Whether a file is what was written: every byte of it is looked at."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ArgumentError, FormatError, UnsupportedError
+from ..layout import (
+    MAGIC,
+    SECTION_META,
+    BlockWalk,
+    ContentDigest,
+    Frame,
+    Parts,
+    ReadPiece,
+    header_padding,
+    open_parts,
+    read_meta,
+)
+from ..legacy import describe_legacy_file, looks_legacy
+from ..loader.threads import Task, Threads
+from ..progress import ByteProgress
+from ..source.handle import FileHandle
+
+_BLOCKS_AHEAD = 4
+_N_SAMPLES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a look at every byte of a file found.
+
+    Args:
+        path: The file.
+        n_records: Its records; 0 if that is not known.
+        n_blocks: Its blocks; 0 if that is not known.
+        n_bytes: Its length.
+        has_checksums: Whether its records could be checked. Files of hypersequence 0.10 and before have no checksums.
+        problems: What is wrong, in the order of the file. Each is the error that a reader would raise, and has its
+            facts as attributes: ``rule``; and where they are known ``block``, ``first_record``, ``last_record``,
+            ``field`` and ``offset``. Where the metadata are damaged there is one, and records were not looked at.
+    """
+
+    path: str
+    n_records: int
+    n_blocks: int
+    n_bytes: int
+    has_checksums: bool
+    problems: tuple[FormatError, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        what = f"{self.n_records:,} records in {self.n_blocks:,} blocks, " if self.ok or self.n_blocks else ""
+        about = f"{self.path}: {what}{self.n_bytes:,} bytes: "
+        if self.ok:
+            return about + ("all as written" if self.has_checksums else "readable, but without checksums to compare")
+        n = len(self.problems)
+        return "\n".join([f"{about}{n} {'problem' if n == 1 else 'problems'}", *map(str, self.problems)])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def verify(path: str | os.PathLike[str], *, threads: int | None = None, progress: bool = False) -> Verification:
+    """Look at every byte of a file: structure, every checksum, that the rest is zero, and that nothing is left over.
+
+    Args:
+        path: The file, of any version.
+        threads: Threads beside the calling one, which reads from disk; ``None`` for one, or two where there are four
+            processors and more. Checking keeps up with most disks in one thread.
+        progress: Show a progress bar on a terminal.
+
+    Raises:
+        FileError: The file cannot be read, or shrank meanwhile. What is wrong with its content is not raised.
+
+    >>> found = verify(example_path)
+    >>> found.ok, found.n_records
+    (True, 100)
+    """
+    if threads is not None and threads < 0:
+        raise ArgumentError(f"threads is 0 or more, not {threads}")
+    handle = FileHandle(str(Path(path).absolute()))
+    try:
+        try:
+            if handle.read(0, len(MAGIC)) != MAGIC and looks_legacy(handle.read, handle.nbytes):
+                old = describe_legacy_file(handle.read, handle.nbytes, handle.path)
+                return Verification(handle.path, old.n_records, old.n_blocks, handle.nbytes, False, ())
+            parts = open_parts(handle.read, handle.nbytes, handle.path)
+        except UnsupportedError:
+            raise
+        except FormatError as error:
+            return Verification(handle.path, 0, 0, handle.nbytes, True, (error,))
+        n_threads = (2 if (os.cpu_count() or 1) >= 4 else 1) if threads is None else threads
+        with ByteProgress(f"verifying {Path(handle.path).name}", handle.nbytes, progress) as bar:
+            problems = tuple(_Look(handle, parts, bar).problems(n_threads))
+        trailer = parts.trailer
+        return Verification(handle.path, trailer.n_records, trailer.n_blocks, handle.nbytes, True, problems)
+    finally:
+        handle.close()
+
+
+class _Look:
+    """A file whose metadata are sound enough to find everything."""
+
+    def __init__(self, handle: FileHandle, parts: Parts, bar: ByteProgress) -> None:
+        self._handle, self._parts, self._bar = handle, parts, bar
+        self._all_known = True
+        self._read: ReadPiece = handle.read
+        self._mapped = False
+        with suppress(OSError):  # no mapping here, or no address space for it
+            mapping = handle.map()
+            self._read = lambda offset, nbytes: mapping[offset : offset + nbytes]
+            self._mapped = True
+        self._walk = BlockWalk(self._read, handle.nbytes, parts.header, handle.path)
+        self._digest = ContentDigest(parts.header.schema)
+
+    def problems(self, n_threads: int) -> Iterator[FormatError]:
+        """What is wrong, in the order of the file."""
+        header = self._parts.header
+        padding = header_padding(self._handle.read(0, header.nbytes))
+        if any(padding):
+            yield self._problem("P1", f"{len(padding)} bytes of padding in the header are not all 0", offset=88)
+        threads = Threads(n_threads, "hsq verify")
+        looks: deque[tuple[Task | None, list[FormatError]]] = deque()
+        try:
+            for number in range(self._parts.trailer.n_blocks):
+                looks.append(self._begin(number))
+                task = looks[-1][0]
+                if task is not None and n_threads:
+                    threads.give(task)
+                if len(looks) > _BLOCKS_AHEAD * n_threads:
+                    yield from _taken(*looks.popleft())
+            while looks:
+                yield from _taken(*looks.popleft())
+        finally:
+            for task, _ in looks:
+                if task is not None:
+                    task.cancel()
+            threads.close()
+        yield from self._end()
+
+    def _begin(self, number: int) -> tuple[Task | None, list[FormatError]]:
+        """Have a block in memory, and what is to be done with it by some thread."""
+        parts = self._parts
+        try:
+            frame, head = parts.index.entry(self._handle.read, number, parts.first if number else None)
+        except FormatError as error:
+            self._all_known = False
+            return None, [error]
+        self._digest.add(frame)
+        self._handle.ensure_whole()
+        if self._mapped and not self._is_cached(frame):
+            self._handle.read_through(frame.offset, frame.nbytes)  # at the disk's speed, as page faults are not
+        found: list[FormatError] = []
+        return Task(partial(self._look_at, frame, head, found)), found
+
+    def _is_cached(self, frame: Frame) -> bool:
+        last = frame.offset + frame.nbytes - 1
+        return all(map(self._handle.is_cached, np.linspace(frame.offset, last, _N_SAMPLES, dtype=np.int64).tolist()))
+
+    def _look_at(self, frame: Frame, head: bytes, found: list[FormatError]) -> None:
+        """Everything of a block; in any thread."""
+        if self._read(frame.offset, len(head)) != head:
+            text = f"block {frame.number}: its own frame at offset {frame.offset} is not the one of the index"
+            found.append(self._problem("P2", text, block=frame.number, offset=frame.offset))
+        checked = (self._walk.problem(frame, run) for run in self._walk.runs(frame))
+        found += [problem for problem in checked if problem is not None]
+        last = frame.number == self._parts.trailer.n_blocks - 1
+        end = self._parts.trailer.index_offset if last else self._walk.place(frame.number + 1)
+        for start, stop in self._walk.gaps(frame, end):
+            if stop > start and np.frombuffer(self._read(start, stop - start), np.uint8).any():
+                text = f"block {frame.number}: the {stop - start} bytes of padding at offset {start} are not all 0"
+                found.append(self._problem("P1", text, block=frame.number, offset=start))
+        self._bar.advance(end - frame.offset)
+
+    def _end(self) -> Iterator[FormatError]:
+        """What stands behind the blocks, as far as it was not looked at to find them."""
+        parts, path = self._parts, self._handle.path
+        if self._all_known and self._digest.finish(parts.trailer.n_records) != parts.trailer.digest:
+            yield self._problem("P3", "the content digest is not that of the checksums in the index")
+        try:
+            read_meta(path, parts.sections.get(SECTION_META), self._handle.read)
+        except FormatError as error:
+            yield error
+
+    def _problem(self, rule: str, text: str, **facts: int) -> FormatError:
+        path = self._handle.path
+        return FormatError(f"{path}: {text} [rule {rule}]", path=path, rule=rule, **facts)
+
+
+def _taken(task: Task | None, found: list[FormatError]) -> list[FormatError]:
+    if task is not None:
+        task.wait()
+    return found

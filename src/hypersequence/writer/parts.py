@@ -1,0 +1,73 @@
+"""The part files that interrupted writers left: which there are, what they were to become, and removing them."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import FileError
+from ..layout import MAGIC
+from .partfile import is_locked
+
+_NAME = re.compile(r"(.+)\.[0-9a-f]{8}\.part", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class StalePart:
+    """A part file that some writer left. ``in_use`` is whether a writer still holds it."""
+
+    path: Path
+    nbytes: int
+    age_s: float
+    in_use: bool
+
+
+def list_parts(folder: Path) -> list[StalePart]:
+    """The part files in a folder, oldest first; only files that begin as ours do, or are empty.
+
+    Raises:
+        FileError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileError(f"{folder} is no folder; give the folder in which the file was being written")
+    return sorted(_parts(folder), key=lambda part: -part.age_s)
+
+
+def _parts(folder: Path) -> Iterator[StalePart]:
+    for path in folder.iterdir():
+        if not _NAME.fullmatch(path.name) or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) not in (MAGIC, b""):
+                continue
+            status = os.fstat(file.fileno())
+            yield StalePart(
+                path, status.st_size, time.time() - status.st_mtime, is_locked(file.fileno(), exclusive=False)
+            )
+
+
+def remove_part(part: StalePart) -> None:
+    """Remove a part file that no writer holds.
+
+    Raises:
+        FileError: Somebody is still writing it.
+    """
+    if part.in_use:
+        raise FileError(f"{part.path} is being written right now; it was not removed")
+    part.path.unlink(missing_ok=True)
+
+
+def target_of(path: Path) -> Path:
+    """The file that a part file was to become; any other file is its own target."""
+    match = _NAME.fullmatch(path.name)
+    return path.with_name(match[1]) if match else path
+
+
+def parts_of(target: Path) -> list[StalePart]:
+    """The part files of a target, oldest first."""
+    target = Path(os.path.realpath(target))
+    return [part for part in list_parts(target.parent) if target_of(part.path) == target]

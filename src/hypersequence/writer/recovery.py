@@ -1,0 +1,127 @@
+"""Making a file of what an interrupted writer left, or of a file whose end was lost."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import FileError, FormatError
+from ..progress import ByteProgress
+from .api import HyperSequenceWriter
+from .partfile import PartFile
+from .parts import target_of
+from .remains import Remains
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was recovered.
+
+    Args:
+        path: The file that holds it.
+        n_records: Its records.
+        n_blocks: The blocks that they came in.
+        broken: What is wrong with each block that is missing: those that lie before a whole one, and the one behind the
+            last whole one if something of it is there. A writer that was killed leaves one, as a rule.
+        user_meta: The user metadata; empty where they are lost or had not been written.
+    """
+
+    path: Path
+    n_records: int
+    n_blocks: int
+    broken: tuple[FormatError, ...]
+    user_meta: dict[str, Any]
+
+
+def recover(
+    part: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Recovered:
+    """Make a readable file of every whole block of a file whose writer was interrupted, or whose end was lost.
+
+    Every block is checked against its checksums; none is taken that is not as it was written. User metadata are kept
+    if they were written, which a writer does at the end.
+
+    Args:
+        part: The part file that an interrupted writer left beside its target (``hsq recover --list`` shows those), or a
+            file whose end is missing.
+        out: Where to write the records; ``part`` stays as it is. ``None`` (default) completes ``part`` itself, which
+            takes no more space and writes nothing but the missing end, and gives it the name that it was to have;
+            bytes behind the last whole block go. That is refused where a broken block lies before a whole one, since
+            a file cannot leave out a block: give ``out``, and the others are put together.
+        overwrite: Replace a file that exists under the new name.
+        progress: Show a progress bar on a terminal.
+
+    Raises:
+        FormatError: There is no sound header, so that the structure of the records is unknown.
+        FileError: The file is whole, is being written right now, or cannot be recovered in place; or the new file
+            exists or cannot be written.
+
+    >>> writer = HyperSequenceWriter(folder / "killed.hsq", batch_size=4, block_nbytes=1)
+    >>> writer.extend(np.arange(10.0))
+    >>> _ = writer.abort()  # or the process was killed
+    >>> part = next(folder.glob("killed.hsq.*.part"))
+    >>> recover(part).n_records
+    10
+    >>> HyperSequenceFile(folder / "killed.hsq").n_records
+    10
+    """
+    path = Path(part)
+    with Remains(path) as remains, ByteProgress(f"checking {path.name}", remains.nbytes, progress) as bar:
+        if out is not None:
+            if Path(os.path.realpath(out)) == Path(os.path.realpath(path)):
+                raise FileError(
+                    f"{path}: is what is recovered from; give another name, or none to complete it in place"
+                )
+            return _copy(remains, Path(out), bar, overwrite=overwrite)
+        return _complete(remains, path, bar, overwrite=overwrite)
+
+
+def _complete(remains: Remains, path: Path, bar: ByteProgress, *, overwrite: bool) -> Recovered:
+    target = target_of(path)
+    if target == path and remains.has_end():
+        raise FileError(f"{path}: has its end; `hsq verify` tells whether it is sound", path=str(path))
+    file = PartFile.take_up(path, target, overwrite=overwrite)
+    try:
+        found = remains.look(bar.advance)
+        if found.behind:
+            first = found.broken[0]
+            raise FileError(
+                f"{path}: {len(found.broken)} blocks are broken, and {len(found.behind)} whole ones lie behind the "
+                f"first ({first}); have all whole ones written to another file: `hsq recover {path} -o OUT`",
+                path=str(path),
+            )
+        ending = remains.ending(found.heads)
+        meta = remains.user_meta(found.heads)
+        if found.torn is not None:
+            file.write_over(found.heads[found.torn], remains.walk.place(found.torn))
+        if not remains.is_complete(found):
+            ending.write(file, meta)
+        file.commit()
+    except BaseException:
+        file.keep()
+        raise
+    return Recovered(file.target, ending.n_records, ending.n_blocks, tuple(found.broken), meta)
+
+
+def _copy(remains: Remains, out: Path, bar: ByteProgress, *, overwrite: bool) -> Recovered:
+    header, heads, broken = remains.header, list[bytes](), list[FormatError]()
+    build = header.schema.builder(range(len(header.schema.columns)))
+    n_missing = 0
+    with HyperSequenceWriter(out, header.batch_size, schema=header.schema, overwrite=overwrite) as writer:
+        for number, whole in remains.blocks(bar.advance, hold=True):
+            if isinstance(whole, FormatError):
+                broken.append(whole)
+                continue
+            frame, head, _ = whole
+            heads.append(head)
+            n_missing = number + 1 - len(heads)
+            for arrays in remains.rows(frame):
+                writer.extend(*build(arrays))
+        writer.user_meta().update(meta := remains.user_meta(heads, n_missing))
+    return Recovered(out, writer.n_records, len(heads), tuple(broken), meta)

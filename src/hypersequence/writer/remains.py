@@ -1,0 +1,272 @@
+"""What is left of a file whose writer was interrupted, or whose end was lost: its whole blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from ..errors import FileError, FormatError
+from ..layout import (
+    HEADER_PAGE_NBYTES,
+    MAX_META_NBYTES,
+    TAIL_READ_NBYTES,
+    TRAILER_NBYTES,
+    BlockWalk,
+    Frame,
+    Header,
+    align,
+    find_meta,
+    header_nbytes,
+    open_parts,
+    parse_frame,
+    parse_header,
+    parse_trailer,
+)
+from ..schema import Array
+from .blocks import Ending
+
+#: A block of so many bytes is kept in memory while its records are taken out.
+_HELD_NBYTES = 64 << 20
+_ROWS_NBYTES = 8 << 20
+#: More broken blocks than this are not told one by one.
+_MAX_BROKEN = 10_000
+
+
+class _Bytes:
+    """Reads a file in pieces into the same memory again and again."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = path.open("rb", buffering=0)
+        except IsADirectoryError:
+            raise FileError(f"{path} is a directory; give one part file", path=str(path)) from None
+        self.nbytes = self._file.seek(0, 2)
+        self._memory = bytearray()
+        self._held = (0, 0)
+
+    def __call__(self, offset: int, nbytes: int) -> memoryview:
+        """Bytes that stay what they are until the next call; fewer only where the file ends."""
+        start = self._held[0]
+        if not self.holds(offset, nbytes):
+            start = offset
+            self._read(offset, nbytes)
+            self._held = (0, 0)
+            nbytes = min(nbytes, self._n_read)
+        return memoryview(self._memory)[offset - start : offset - start + nbytes].toreadonly()
+
+    def hold(self, offset: int, nbytes: int) -> None:
+        """Have these bytes in memory for the calls that come."""
+        self._read(offset, nbytes)
+        self._held = (offset, offset + self._n_read)
+
+    def _read(self, offset: int, nbytes: int) -> None:
+        if len(self._memory) < nbytes:
+            self._memory = bytearray(nbytes)  # a new one: there may be views of the old one
+        self._file.seek(offset)
+        self._n_read = 0
+        while self._n_read < nbytes:
+            got = self._file.readinto(memoryview(self._memory)[self._n_read : nbytes])
+            if not got:
+                break
+            self._n_read += got
+
+    def holds(self, offset: int, nbytes: int) -> bool:
+        """Whether the next calls leave these bytes where they are."""
+        start, end = self._held
+        return start <= offset <= offset + nbytes <= end
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass(slots=True)
+class Found:
+    """What a look at all blocks found.
+
+    ``heads`` are the frames of the whole blocks that stand in a row from block 0 on; ``behind`` are the numbers of
+    whole blocks behind the first that is not. ``broken`` says what is wrong with those before the last whole one, and
+    with the one right behind it if there was any. ``torn`` is the number of a block whose frame has to be put in its
+    place again.
+    """
+
+    heads: list[bytes] = field(default_factory=list[bytes])
+    behind: list[int] = field(default_factory=list[int])
+    broken: list[FormatError] = field(default_factory=list[FormatError])
+    n_records: int = 0
+    torn: int | None = None
+
+
+class Remains:
+    """A file without an end. Everything is checked before it is believed.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FormatError: It has no sound header, so that nothing is known of it.
+        FileError: It cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read = _Bytes(path)
+        try:
+            self.header = self._parse_header()
+        except BaseException:
+            self._read.close()
+            raise
+        self.walk = BlockWalk(self._read, self._read.nbytes, self.header, str(path))
+        self.nbytes = self._read.nbytes
+
+    def _parse_header(self) -> Header:
+        page = bytes(self._read(0, HEADER_PAGE_NBYTES))
+        return parse_header(bytes(self._read(0, header_nbytes(page, str(self.path)))), str(self.path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._read.close()
+
+    # --- looking -----------------------------------------------------------------------------------------------------
+
+    def look(self, step: Callable[[int], object]) -> Found:
+        """Check every block there could be; ``step`` is told how many bytes that were."""
+        found = Found()
+        for number, whole in self.blocks(step):
+            if isinstance(whole, FormatError):
+                found.broken.append(whole)
+                continue
+            frame, head, torn = whole
+            if found.broken:
+                found.behind.append(number)
+            else:
+                found.heads.append(head)
+                found.n_records += frame.n_records
+                found.torn = number if torn else None
+        return found
+
+    def blocks(
+        self, step: Callable[[int], object], *, hold: bool = False
+    ) -> Iterator[tuple[int, tuple[Frame, bytes, bool] | FormatError]]:
+        """Every block there could be, with its frame, or what is wrong with it.
+
+        Of blocks that are not whole, those behind the last whole one are left out, since nobody knows how many there
+        should be; but for one right behind it that was begun.
+
+        Args:
+            step: Told how many bytes were checked.
+            hold: Have a block in memory while it is handed over, for :meth:`rows`.
+        """
+        first: Frame | None = None
+        broken: list[tuple[int, FormatError]] = []
+        for number in range(self.walk.n_places):
+            place = self.walk.place(number)
+            if hold and self.header.stride <= _HELD_NBYTES:
+                self._read.hold(place, min(self.header.stride, self.nbytes - place))
+            try:
+                frame, head, torn = self._whole(number, first)
+            except FormatError as error:
+                if len(broken) < _MAX_BROKEN:
+                    broken.append((number, error))
+            else:
+                first = first or frame
+                yield from broken
+                broken.clear()
+                yield number, (frame, head, torn)
+                if frame.n_records < self.header.block_records:
+                    return  # no block comes behind a short one
+            step(min(self.header.stride, self.nbytes - place))
+        # Something else may stand there: the index, or what an earlier file left.
+        yield from (each for each in broken[:1] if self.walk.is_begun(each[0]))
+
+    def _whole(self, number: int, first: Frame | None) -> tuple[Frame, bytes, bool]:
+        """The frame of a block all of whose runs are sound, its bytes, and whether only its copy is."""
+        try:
+            frame, head = self.walk.frame(number, first)
+            torn = False
+        except FormatError as error:
+            try:
+                # A writer that makes a short block longer keeps its old frame where the next one will begin.
+                frame, head = self.walk.frame(number, first, at=self.walk.place(number + 1))
+            except FormatError:
+                raise error from None
+            torn = True
+        for run in self.walk.runs(frame):
+            if (problem := self.walk.problem(frame, run)) is not None:
+                raise problem
+        return frame, head, torn
+
+    def frame(self, head: bytes) -> Frame:
+        """A frame of this file from its bytes."""
+        sizes = [column.field.nbytes for column in self.header.schema.columns]
+        return parse_frame(head, str(self.path), self.header.file_id, sizes)
+
+    def ending(self, heads: list[bytes]) -> Ending:
+        """What stands behind the blocks with these frames, the first of the file."""
+        ending = Ending(self.header)
+        for head in heads:
+            ending.add(self.frame(head), head)
+        return ending
+
+    # --- taking ------------------------------------------------------------------------------------------------------
+
+    def rows(self, frame: Frame) -> Iterator[list[Array]]:
+        """The records of a block, some at a time: an array for each column, only there until the next are asked for."""
+        columns = self.header.schema.columns
+        held = self._read.holds(frame.offset, frame.nbytes)
+        step = max(1, _ROWS_NBYTES // max(1, self.header.schema.record_nbytes))
+        for start in range(0, frame.n_records, step):
+            n_rows = min(step, frame.n_records - start)
+            arrays: list[Array] = []
+            for column, chunk in zip(columns, frame.chunks, strict=True):
+                shape, dtype, nbytes = (n_rows, *column.field.shape), column.field.dtype, column.field.nbytes
+                if not nbytes:
+                    arrays.append(np.ndarray(shape, dtype))
+                    continue
+                data = self._read(frame.offset + chunk.offset + start * nbytes, n_rows * nbytes)
+                array = np.ndarray(shape, dtype, data)
+                arrays.append(array if held else array.copy())  # the next column would be read over it
+            yield arrays
+
+    def user_meta(self, heads: list[bytes], n_missing: int = 0) -> dict[str, Any]:
+        """The user metadata that stand behind the index; empty if they were not written, or are not whole.
+
+        Args:
+            heads: The frames of the blocks that were found, the last of which must be the last of the file.
+            n_missing: Blocks that were not found before it, whose entries are as long as that of the first.
+        """
+        if heads:
+            last = self.frame(heads[-1])
+            offset = align(last.offset + last.nbytes) + sum(map(len, heads)) + n_missing * len(heads[0])
+        else:
+            offset = self.header.nbytes
+        nbytes = max(0, min(self.nbytes - offset, MAX_META_NBYTES + TAIL_READ_NBYTES))
+        return find_meta(bytes(self._read(offset, nbytes)), str(self.path))
+
+    def has_end(self) -> bool:
+        """Whether the file ends with a trailer that is its own; what stands before it may be damaged all the same."""
+        nbytes = min(TRAILER_NBYTES, self.nbytes)
+        try:
+            parse_trailer(bytes(self._read(self.nbytes - nbytes, nbytes)), str(self.path), self.nbytes, self.header)
+        except FormatError:
+            return False
+        return True
+
+    def is_complete(self, found: Found) -> bool:
+        """Whether nothing is missing: all blocks are whole, and so is everything that stands behind them."""
+        try:
+            parts = open_parts(lambda offset, nbytes: bytes(self._read(offset, nbytes)), self.nbytes, str(self.path))
+        except FormatError:
+            return False
+        trailer, index = parts.trailer, b"".join(found.heads)
+        same = (
+            trailer.n_blocks == len(found.heads)
+            and bytes(self._read(trailer.index_offset, trailer.index_nbytes)) == index
+        )
+        return same and found.torn is None and not found.broken

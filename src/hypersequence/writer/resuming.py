@@ -1,0 +1,125 @@
+"""Going on where an interrupted writer stopped."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import FileError, NothingToResumeError
+from ..layout import Frame, Header, block_geometry, run_records
+from ..progress import ByteProgress
+from .blocks import FileBuilder, begin_file
+from .partfile import PartFile
+from .parts import parts_of, target_of
+from .remains import Found, Remains
+
+
+@dataclass(frozen=True, slots=True)
+class TakenUp:
+    """A file to go on with.
+
+    ``n_rows`` records of a short block are in the builder's buffer; ``user_meta`` is empty unless it was stored.
+    """
+
+    part: PartFile
+    builder: FileBuilder
+    header: Header
+    n_rows: int
+    user_meta: dict[str, Any]
+
+
+def take_up(path: Path, *, overwrite: bool, progress: bool) -> TakenUp:
+    """Everything that a writer needs to go on. ``HyperSequenceWriter.resume`` says what is raised."""
+    path = path if target_of(path) != path else _part_of(path)
+    with Remains(path) as remains:
+        part = PartFile.take_up(path, target_of(path), overwrite=overwrite)
+        try:
+            with ByteProgress(f"checking {path.name}", remains.nbytes, progress) as bar:
+                found = remains.look(bar.advance)
+            part.flush()  # what was found may have been in memory only, and is called safe from now on
+            if found.behind:
+                warnings.warn(
+                    f"{found.broken[0]}; {len(found.behind)} whole blocks behind it will be written again",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+            return _go_on(remains, found, part, overwrite=overwrite)
+        except BaseException:
+            part.keep()
+            raise
+
+
+def _part_of(target: Path) -> Path:
+    """The one part file of a target."""
+    parts = [part for part in parts_of(target) if part.nbytes]
+    if not parts:
+        raise NothingToResumeError(
+            f"{target}: has no part file to go on with; begin with HyperSequenceWriter(...)", path=str(target)
+        )
+    if len(parts) > 1:
+        listed = ", ".join(f"{part.path} ({part.nbytes:,} bytes)" for part in parts)
+        raise FileError(
+            f"{target}: has several part files, {listed}; give the path of the one to go on with", path=str(target)
+        )
+    return parts[0].path
+
+
+def _go_on(remains: Remains, found: Found, part: PartFile, *, overwrite: bool) -> TakenUp:
+    header, heads = remains.header, found.heads
+    meta = remains.user_meta(heads)
+    first, last = (remains.frame(heads[0]), remains.frame(heads[-1])) if heads else (None, None)
+    short = last if last is not None and last.n_records < header.block_records else None
+    if short is not None and short.number == 0 and not _fits(short, header):
+        return _begin_again(remains, short, meta, part, overwrite=overwrite)
+    if not _fits(first, header):
+        raise FileError(
+            f"{part.path}: its blocks are not laid out as this release does it, so it cannot go on with them; "
+            f"`hsq recover {part.path}` makes a file of them",
+            path=str(part.path),
+        )
+    builder = FileBuilder(part, header, remains.ending(heads if short is None else heads[:-1]))
+    if found.torn is not None:
+        part.write_over(found.heads[found.torn], remains.walk.place(found.torn))
+        part.flush()
+    if short is not None:
+        builder.keep_short(found.heads[-1], short.n_records)
+        _fill(builder, remains, short)
+    return TakenUp(part, builder, header, 0 if short is None else short.n_records, meta)
+
+
+def _begin_again(remains: Remains, short: Frame, meta: dict[str, Any], old: PartFile, *, overwrite: bool) -> TakenUp:
+    """An only block that was made as small as it can be has no room for more records, so it is written once more."""
+    part = PartFile.create(old.target, overwrite=overwrite)
+    try:
+        builder = begin_file(part, remains.header)
+        _fill(builder, remains, short)
+        builder.write_short_block(short.n_records)
+        part.flush()
+    except BaseException:
+        part.discard()
+        raise
+    old.discard()
+    return TakenUp(part, builder, remains.header, short.n_records, meta)
+
+
+def _fits(frame: Frame | None, header: Header) -> bool:
+    """Whether the stride, and a block's places if there is one, are those that we give full blocks."""
+    sizes = [column.field.nbytes for column in header.schema.columns]
+    geometry = block_geometry(sizes, header.block_records)
+    chunks = frame.chunks if frame is not None else ()
+    return geometry.stride == header.stride and all(
+        (chunk.offset, chunk.run_nbytes) == (offset, run_records(size) * size)
+        for chunk, offset, size in zip(chunks, geometry.offsets, sizes, strict=False)
+        if size
+    )
+
+
+def _fill(builder: FileBuilder, remains: Remains, frame: Frame) -> None:
+    """Put the records of a block into the builder's buffer."""
+    at = 0
+    for arrays in remains.rows(frame):
+        for target, array in zip(builder.buffer.columns, arrays, strict=True):
+            target[at : at + len(array)] = array
+        at += len(arrays[0])
