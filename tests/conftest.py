@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import hypersequence as hs
+
+#: Tests that take chances take so many times as many in the long form: CONTRIBUTING.md.
+LONG = int(os.environ.get("HSQ_LONG", "1"))
 
 
 @pytest.fixture

@@ -208,6 +208,16 @@ def test_what_a_file_says_of_itself(options: Any, case: tuple[str, Case, Path]) 
         assert path.name in repr(seq)
 
 
+def test_verify_says_that_there_are_no_checksums(case: tuple[str, Case, Path]) -> None:
+    _, expected, path = case
+    found = hs.verify(path)
+    assert found.ok and not found.has_checksums
+    assert found.n_records == len(expected.columns[0])
+    assert "without checksums" in str(found)
+    with pytest.raises(hs.FileError, match="it has no checksums"):
+        hs.repair(path, path)
+
+
 @pytest.mark.parametrize("options", MODES)
 def test_every_batch_bit_for_bit(options: Any, case: tuple[str, Case, Path]) -> None:
     _, expected, path = case

@@ -57,7 +57,7 @@ def test_many_threads_read_one_sequence(numbered: Path, use_mmap: bool) -> None:
             except Exception as error:
                 wrong.append(error)
 
-        threads = [threading.Thread(target=read, args=(number,)) for number in range(16)]
+        threads = [threading.Thread(target=read, args=(number,)) for number in range(32)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -21,7 +21,7 @@ import pytest
 
 import hypersequence as hs
 from hypersequence import elements, legacy, schema, strictjson
-from hypersequence.layout import block, checks, compact_geometry, header, plan_geometry, run_records, tail
+from hypersequence.layout import block, block_geometry, checks, header, plan_geometry, run_records, tail
 from hypersequence.order import (
     Evenly,
     Mixed,
@@ -383,7 +383,7 @@ def rules_in_code():
             named = {keyword.arg: keyword.value for keyword in node.keywords}
             given = [*node.args, named.get("rule")]
             rules = [a.value for a in given if isinstance(a, ast.Constant) and re.fullmatch(r"[A-Z]\d+", str(a.value))]
-            if called in ("fail", "_fail", "decode_json") or "rule" in named:
+            if called in ("fail", "_fail", "_problem", "decode_json") or "rule" in named:
                 kind = "UnsupportedError" if "unsupported" in named else "FormatError"
                 for rule in rules:
                     found.setdefault(rule, set()).add(called if called == "ChecksumError" else kind)
@@ -391,18 +391,18 @@ def rules_in_code():
 
 
 def test_every_rule_of_the_code_is_in_the_spec_and_the_other_way_round():
-    families = ("header", "trailer", "footer", "frame", "index", "content", "legacy")
+    families = ("header", "trailer", "footer", "frame", "index", "content", "verification", "legacy")
     rows = [row for family in families for row in table(f"{family} rules")]
     assert len({row["rule"] for row in rows}) == len(rows)
     assert {row["rule"]: set(row["kind"].split(", ")) for row in rows} == rules_in_code()
     numbered = [row["rule"] for row in rows]
-    wanted = {"H": 9, "T": 7, "F": 3, "B": 9, "I": 4, "C": 1, "L": 5}
+    wanted = {"H": 9, "T": 7, "F": 3, "B": 9, "I": 4, "C": 1, "P": 3, "L": 5}
     assert numbered == [f"{letter}{n}" for letter, last in wanted.items() for n in range(1, last + 1)]
 
 
 def test_every_rule_that_the_text_mentions_exists():
     known = rules_in_code()
-    assert set(re.findall(r"\b([HTFBICL]\d)\b", SPEC)) == set(known)
+    assert set(re.findall(r"\b([HTFBICPL]\d)\b", SPEC)) == set(known)
 
 
 # --- geometry --------------------------------------------------------------------------------------------------------
@@ -459,7 +459,7 @@ def test_geometry_steps_are_those_of_the_writer(block_nbytes):
             found = plan_geometry(sizes, batch_size, block_nbytes)
             assert found.block_records == block_records
             assert (found.frame_nbytes, list(found.offsets), found.stride) == recommended(sizes, block_records)
-            compact = compact_geometry(sizes, 3)
+            compact = block_geometry(sizes, 3)
             assert (compact.frame_nbytes, list(compact.offsets)) == recommended(sizes, 3)[:2]
             n_joined += found.stride % 64 == 0 and all(found.stride % n == 0 for n in sizes if n)
     assert n_joined > 0

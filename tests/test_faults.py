@@ -1,0 +1,337 @@
+"""Faults on purpose: every call that changes a file fails in turn, processes vanish, the power goes out.
+
+Whatever happens, the target is the old file or the whole new one, and what was complete can be recovered.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hypersequence as hs
+from conftest import LONG
+from test_recovery import assert_records, pairs, parts_of
+
+#: Everything through which the writer, and whoever recovers, changes files.
+CALLS = ("open", "write", "fsync", "ftruncate", "fchmod", "link", "replace", "unlink", "close")
+N, OLD, BATCH, BLOCK_NBYTES = 60, 7, 4, 500
+BLOCK_RECORDS = 16
+
+
+class Faults:
+    """Fails one call, or all from one on.
+
+    Args:
+        monkeypatch: What to patch ``os`` with.
+        number: Which call fails, counted from 1.
+        error: Its errno; ``None`` for a write that takes only half of the bytes.
+        for_good: Whether all calls of that kind that come after it fail as well.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int, error: int | None, *, for_good: bool) -> None:
+        self.number, self.error, self.for_good = number, error, for_good
+        self.n_calls = 0
+        self.failed = ""
+        for name in CALLS:
+            monkeypatch.setattr(os, name, self._faulty(name, getattr(os, name)))
+
+    def _faulty(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.n_calls += 1
+            if self.n_calls == self.number:
+                self.failed = name
+            if self.failed == name and (self.for_good or self.n_calls == self.number):
+                if self.error is not None:
+                    if name == "close":
+                        real(*arguments)  # the descriptor is gone all the same
+                    raise OSError(self.error, os.strerror(self.error))
+                if name == "write":
+                    return real(arguments[0], arguments[1][: max(1, len(arguments[1]) // 2)])
+            return real(*arguments, **options)
+
+        return call
+
+
+def write_all(path: Path, resume: bool) -> bool:
+    """A person who tries everything once more and then gives up; whether the file was closed."""
+    try:
+        writer = hs.HyperSequenceWriter.resume(path) if resume else begin(path)
+    except hs.FileError:
+        try:
+            writer = hs.HyperSequenceWriter.resume(path) if resume else begin(path)
+        except hs.FileError:
+            return False
+    inputs, outputs = pairs(0, N)
+    try:
+        while writer.n_records < N:
+            row = writer.n_records
+            try:
+                writer.append(inputs[row], outputs[row])
+            except hs.FileError:
+                if writer.n_records == row:  # there was no header yet
+                    writer.append(inputs[row], outputs[row])
+        try:
+            writer.close()
+        except hs.FileError:
+            writer.close()
+    except hs.FileError:
+        assert writer.abort()
+        return False
+    return True
+
+
+def begin(path: Path) -> hs.HyperSequenceWriter:
+    return hs.HyperSequenceWriter(path, BATCH, block_nbytes=BLOCK_NBYTES)
+
+
+def assert_nothing_lost(path: Path, closed: bool, n_old: int, n_safe: int) -> None:
+    """The target is old or new; what was safe before is in it or in the part file."""
+    with hs.open(path, verify="always") as seq:
+        n = seq.n_records
+    assert n in (n_old, N)
+    assert_records(path, pairs, n)
+    assert hs.verify(path).ok
+    if closed:
+        assert n == N
+    if n == N:
+        return
+    parts = [part for part in parts_of(path) if part.stat().st_size >= 4096]
+    assert len(parts) <= 1 or n_safe == 0
+    if n_safe:
+        found = hs.recover(parts[0], path.with_name("rescued.hsq"))
+        assert found.n_records >= n_safe
+        assert_records(found.path, pairs, found.n_records)
+
+
+@pytest.mark.parametrize("resume", [False, True], ids=["from the beginning", "going on"])
+@pytest.mark.parametrize("for_good", [False, True], ids=["once", "for good"])
+@pytest.mark.parametrize(
+    "error",
+    [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR, None],
+    ids=["EIO", "ENOSPC", "EDQUOT", "EINTR", "short write"],
+)
+def test_every_call_fails_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int | None, for_good: bool, resume: bool
+) -> None:
+    number, more = 0, True
+    n_safe = 2 * BLOCK_RECORDS + 3 if resume else 0
+    while more:
+        number += 1
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = folder / "a.hsq"
+        with begin(path) as writer:
+            writer.extend(*pairs(0, OLD))
+        if resume:
+            writer = begin(path)
+            writer.extend(*pairs(0, n_safe))
+            writer.abort()
+        with monkeypatch.context() as patched:
+            faults = Faults(patched, number, error, for_good=for_good)
+            closed = write_all(path, resume)
+        more = faults.n_calls >= number
+        assert not error or not more or faults.failed
+        assert_nothing_lost(path, closed, OLD, n_safe)
+        if error is None:
+            assert closed
+        shutil.rmtree(folder)
+    assert number > 12
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["in place", "to another file"])
+def test_every_call_fails_in_turn_while_recovering(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, elsewhere: bool
+) -> None:
+    number, more = 0, True
+    while more:
+        number += 1
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path, out = folder / "a.hsq", folder / "out.hsq"
+        writer = begin(path)
+        writer.extend(*pairs(0, N))
+        writer.abort()
+        (part,) = parts_of(path)
+        with monkeypatch.context() as patched:
+            faults = Faults(patched, number, error, for_good=False)
+            try:
+                hs.recover(part, out if elsewhere else None)
+                done = True
+            except hs.FileError:
+                done = False
+        more = faults.n_calls >= number
+        target = out if elsewhere else path
+        if not target.exists():
+            assert not done
+            assert hs.recover(part, out if elsewhere else None).n_records == N
+        assert_records(target, pairs, N)
+        assert hs.verify(target).ok
+        shutil.rmtree(folder)
+    assert number > 3
+
+
+# --- the power goes out ----------------------------------------------------------------------------------------------
+
+SECTOR = 512
+
+
+class Recorder:
+    """Notes every change that is made through ``os``, to replay it on a disk that loses power."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.log: list[tuple[Any, ...]] = []
+        self._numbers: dict[int, int | None] = {}  # descriptor -> inode, None for the folder
+        real = {name: getattr(os, name) for name in (*CALLS, "lseek")}
+        at: dict[int, int] = {}
+
+        def open_(path: Any, flags: int, *mode: Any, **options: Any) -> int:
+            fd = real["open"](path, flags, *mode, **options)
+            self._numbers[fd] = None if Path(path) == folder else os.fstat(fd).st_ino
+            at[fd] = 0
+            if flags & os.O_CREAT:
+                self.log.append(("create", os.fstat(fd).st_ino, Path(path).name))
+            return fd
+
+        def lseek(fd: int, offset: int, how: int) -> int:
+            at[fd] = real["lseek"](fd, offset, how)
+            return at[fd]
+
+        def write(fd: int, data: Any) -> int:
+            done = real["write"](fd, data)
+            self.log.append(("write", self._numbers[fd], at[fd], bytes(memoryview(data)[:done])))
+            at[fd] += done
+            return done
+
+        def ftruncate(fd: int, length: int) -> None:
+            real["ftruncate"](fd, length)
+            self.log.append(("truncate", self._numbers[fd], length))
+
+        def fsync(fd: int) -> None:
+            real["fsync"](fd)
+            self.log.append(("flush", self._numbers[fd]))
+
+        def replace(source: Any, target: Any) -> None:
+            real["replace"](source, target)
+            self.log.append(("rename", Path(source).name, Path(target).name))
+
+        for name, fake in (
+            ("open", open_),
+            ("lseek", lseek),
+            ("write", write),
+            ("ftruncate", ftruncate),
+            ("fsync", fsync),
+            ("replace", replace),
+        ):
+            monkeypatch.setattr(os, name, fake)
+
+
+def after_power_loss(
+    log: list[tuple[Any, ...]], names: dict[str, int], files: dict[int, bytes], choice: np.random.Generator
+) -> Iterator[dict[str, bytes]]:
+    """What a folder may hold if the power goes out after each entry of a log: name to content."""
+    for end in range(len(log) + 1):
+        durable = {inode: bytearray(data) for inode, data in files.items()}
+        pending: dict[int, list[tuple[Any, ...]]] = {}
+        sure, unsure = dict(names), list[tuple[Any, ...]]()
+        for entry in log[:end]:
+            what, *rest = entry
+            if what in ("create", "rename"):
+                unsure.append(entry)
+                if what == "create":
+                    durable[rest[0]] = bytearray()
+            elif what == "flush" and rest[0] is None:
+                sure = _named(sure, unsure)
+                unsure = []
+            elif what == "flush":
+                for change in pending.pop(rest[0], []):
+                    _apply(durable[rest[0]], change, None)
+            else:
+                pending.setdefault(rest[0], []).append(entry)
+        for inode, changes in pending.items():
+            # A size may be there without the bytes, bytes without those before; but a shorter size ends everything.
+            for change in changes[: int(choice.integers(0, len(changes) + 1))]:
+                _apply(durable[inode], change, choice)
+        found = _named(sure, unsure[: int(choice.integers(0, len(unsure) + 1))])
+        yield {name: bytes(durable[inode]) for name, inode in found.items()}
+
+
+def _named(names: dict[str, int], changes: list[tuple[Any, ...]]) -> dict[str, int]:
+    names = dict(names)
+    for what, first, second in changes:
+        if what == "create":
+            names[second] = first
+        else:
+            names[second] = names.pop(first)
+    return names
+
+
+def _apply(content: bytearray, change: tuple[Any, ...], choice: np.random.Generator | None) -> None:
+    """Change a file's content; with ``choice``, any sector of a write may be missing."""
+    what, _, *rest = change
+    if what == "truncate":
+        del content[rest[0] :]
+        content.extend(bytes(rest[0] - len(content)))
+        return
+    offset, data = rest
+    content.extend(bytes(max(0, offset + len(data) - len(content))))
+    for start in range(offset - offset % SECTOR, offset + len(data), SECTOR):
+        low, high = max(start, offset), min(start + SECTOR, offset + len(data))
+        if choice is None or choice.random() < 0.6:
+            content[low:high] = data[low - offset : high - offset]
+
+
+@pytest.mark.parametrize(
+    "n_before", [0, 3, 2 * BLOCK_RECORDS, 2 * BLOCK_RECORDS + 5], ids=lambda n: f"after {n} records"
+)
+@pytest.mark.parametrize("seed", range(4 * LONG))
+def test_power_goes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_before: int, seed: int) -> None:
+    """At every moment, with any of the sectors there that nobody waited for: no torn target, and nothing safe lost."""
+    choice = np.random.default_rng(seed)
+    folder, lab = tmp_path / "folder", tmp_path / "lab"
+    folder.mkdir()
+    path = folder / "a.hsq"
+    with begin(path) as writer:
+        writer.extend(*pairs(0, OLD))
+    if n_before:
+        writer = begin(path)
+        writer.extend(*pairs(0, n_before))
+        writer.abort()
+    names = {each.name: each.stat().st_ino for each in folder.iterdir()}
+    files = {each.stat().st_ino: each.read_bytes() for each in folder.iterdir()}
+    with monkeypatch.context() as patched:
+        recorder = Recorder(patched, folder)
+        writer = hs.HyperSequenceWriter.resume(path) if n_before else begin(path)
+        assert writer.n_records == n_before
+        for start in range(n_before, N, 3):
+            writer.extend(*pairs(start, min(start + 3, N)))
+        writer.close()
+    seen = {"old": 0, "new": 0}
+    for found in after_power_loss(recorder.log, names, files, choice):
+        shutil.rmtree(lab, ignore_errors=True)
+        lab.mkdir()
+        for name, content in found.items():
+            (lab / name).write_bytes(content)
+        with hs.open(lab / "a.hsq", verify="always") as seq:
+            n = seq.n_records
+        assert n in (OLD, N)
+        assert hs.verify(lab / "a.hsq").ok
+        assert_records(lab / "a.hsq", pairs, n)
+        seen["new" if n == N else "old"] += 1
+        parts = parts_of(lab / "a.hsq")
+        if n == OLD and n_before:
+            rescued = hs.recover(parts[0], lab / "rescued.hsq")
+            with hs.open(rescued.path, verify="always") as seq:
+                inputs, outputs = seq.records[:]
+            # Of what came later any block may be there; a disk does not take them in their order.
+            assert outputs[:n_before].tolist() == list(range(n_before))
+            assert sorted(set(outputs.tolist())) == outputs.tolist()
+            assert (inputs == outputs[:, None]).all()
+    assert seen["old"] > 5 and seen["new"] > 0
