@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 
 import hypersequence as hs
 from conftest import LONG
-from hypersequence.layout import BlockWalk, parse_header
+from hypersequence.layout import BlockWalk, ContentDigest, parse_header
 
 FIXED: dict[str, Any] = {"file_id": b"0123456789abcdef", "created_ns": 1}
 
@@ -126,6 +127,14 @@ def test_every_whole_block_of_a_file_cut_off_anywhere_is_recovered(tmp_path: Pat
         cut = tmp_path / "cut.hsq.0123abcd.part"
         cut.write_bytes(data[:nbytes])
         for path, out in ((cut, tmp_path / "out.hsq"), (cut, None)):
+            if out is None and not n_blocks and nbytes > 4200:  # a block was begun: its bytes are not thrown away
+                with pytest.raises(hs.FileError, match="no whole block"):
+                    hs.recover(path, overwrite=True)
+                assert cut.read_bytes() == data[:nbytes]
+                cut.unlink()
+                continue
+            if out is None and not n_blocks:
+                cut.write_bytes(data[:4096])
             found = hs.recover(path, out, overwrite=True)
             assert (found.n_blocks, found.n_records) == (n_blocks, n_records), nbytes
             assert_records(found.path, records, n_records)
@@ -134,6 +143,8 @@ def test_every_whole_block_of_a_file_cut_off_anywhere_is_recovered(tmp_path: Pat
             assert found.user_meta in ({}, {"note": "kept"})
             assert len(found.broken) <= 1
         assert not cut.exists()
+        if not n_blocks:
+            continue
         finished = tmp_path / "finished.hsq"  # has no other name to get
         finished.write_bytes(data[:nbytes])
         assert hs.recover(finished).path == finished
@@ -189,6 +200,10 @@ def test_blocks_around_a_broken_one_are_saved(tmp_path: Path, where: str, broken
             hs.recover(part)
         assert part.read_bytes() == before
         assert not path.exists()
+    elif not kept:
+        with pytest.raises(hs.FileError, match="has no whole block"):
+            hs.recover(part)
+        assert part.read_bytes() == before
     else:
         assert hs.recover(part).n_records == len(kept)
         assert_records(path, pairs, len(kept))
@@ -405,6 +420,74 @@ def test_files_that_are_laid_out_otherwise_are_not_gone_on_with(
         hs.HyperSequenceWriter.resume(part)
     assert hs.recover(part).n_records == 60
     assert_records(tmp_path / "a.hsq", pairs, 60)
+
+
+@pytest.mark.filterwarnings("ignore:.*whole blocks behind it:RuntimeWarning")
+def test_a_resumed_file_is_never_thrown_away(tmp_path: Path) -> None:
+    path = tmp_path / "a.hsq"
+    write(path, pairs, 120)
+    part = path.rename(tmp_path / "a.hsq.0123abcd.part")
+    damage(part, 4096 + 20)
+    with hs.HyperSequenceWriter.resume(path) as writer:
+        assert writer.n_records == 0
+        writer.abort()
+    assert hs.recover(part, tmp_path / "out.hsq").n_records == 96
+
+
+def test_a_second_name_of_a_target_is_left_alone(tmp_path: Path) -> None:
+    """A process was killed between giving a file its name and taking the old one away."""
+    path, part = tmp_path / "a.hsq", tmp_path / "a.hsq.0123abcd.part"
+    write(path, pairs, 50)
+    os.link(path, part)
+    for action in (lambda: hs.recover(part, overwrite=True), lambda: hs.HyperSequenceWriter.resume(path)):
+        with pytest.raises(hs.FileError, match="second name"):
+            action()
+    assert_records(path, pairs, 50)
+
+
+def test_a_file_whose_header_another_writer_made(tmp_path: Path) -> None:
+    """Flags that a reader may ignore stay, and so does the header's sum."""
+    part = left_behind(tmp_path / "a.hsq", pairs, 20, block_nbytes=1 << 20)
+    hs.recover(part)
+    data = bytearray((tmp_path / "a.hsq").read_bytes())
+    data[24] = 1
+    data[4092:4096] = zlib.crc32(data[:4092]).to_bytes(4, "little")
+    (tmp_path / "b.hsq.0123abcd.part").write_bytes(data[:-100])
+    with hs.HyperSequenceWriter.resume(tmp_path / "b.hsq") as writer:
+        writer.extend(*pairs(20, 90))
+    assert_records(tmp_path / "b.hsq", pairs, 90)
+    assert (tmp_path / "b.hsq").read_bytes()[24] == 1
+
+
+@pytest.mark.filterwarnings("ignore:writer of:ResourceWarning")
+@pytest.mark.parametrize("name", ["write", "lseek", "digest"])
+def test_interrupted_at_every_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Ctrl-C comes after a call is done and before anybody has made a note of it; then the person goes on."""
+    owner, called = (ContentDigest, "add") if name == "digest" else (os, name)
+    real, at, interrupted = getattr(owner, called), 0, True
+    while interrupted:
+        at, interrupted, calls = at + 1, False, [0]
+
+        def call(*arguments: Any, at: int = at, calls: list[int] = calls) -> Any:
+            calls[0] += 1
+            done = real(*arguments)
+            if calls[0] == at:
+                raise KeyboardInterrupt
+            return done
+
+        path = tmp_path / f"{at}.hsq"
+        writer = hs.HyperSequenceWriter(path, 4, block_nbytes=700)
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, called, call)
+            while path.exists() is False:
+                try:
+                    writer.extend(*pairs(writer.n_records, 120))
+                    writer.close()
+                except KeyboardInterrupt:
+                    interrupted = True
+        assert_records(path, pairs, 120)
+        assert hs.verify(path).ok
+    assert at > 1
 
 
 # --- killed ----------------------------------------------------------------------------------------------------------

@@ -214,6 +214,20 @@ def test_only_a_whole_copy_of_the_same_file_will_do(path: Path, tmp_path: Path) 
         hs.repair(path, good)
 
 
+def test_files_that_share_an_id_are_not_copies_of_each_other(tmp_path: Path) -> None:
+    """Whoever asks for reproducible bytes gives the id; and a file that was gone on with keeps it."""
+    fixed = {"file_id": bytes(16), "created_ns": 0}
+    one, other = write(tmp_path / "a.hsq", 100, **fixed), write(tmp_path / "b.hsq", 50, **fixed)
+    before = one.read_bytes()
+    with pytest.raises(hs.FileError, match="is no copy of this file"):
+        hs.repair(one, other)
+    flip(one, 5000)
+    with pytest.raises(hs.FileError, match="is no copy of this file"):
+        hs.repair(one, other)
+    flip(one, 5000)
+    assert one.read_bytes() == before
+
+
 # --- hsq verify ------------------------------------------------------------------------------------------------------
 
 

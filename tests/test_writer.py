@@ -234,6 +234,24 @@ writer.close()
     assert hs.HyperSequenceFile(tmp_path / "a.hsq").n_records == 2
 
 
+def test_a_forked_child_cannot_begin_its_parents_file(tmp_path: Path) -> None:
+    code = f"""
+import os, hypersequence as hs
+writer = hs.HyperSequenceWriter({str(tmp_path / "a.hsq")!r}, 4)
+if os.fork() == 0:
+    try:
+        writer.append(1)
+    except hs.ClosedError as error:
+        os._exit(0 if "process" in str(error) else 1)
+    os._exit(2)
+assert os.wait()[1] == 0
+writer.append(2)
+writer.close()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert hs.verify(tmp_path / "a.hsq").ok
+
+
 def test_a_forked_child_does_not_touch_its_parents_part_file(tmp_path: Path) -> None:
     code = f"""
 import os, numpy as np, hypersequence as hs

@@ -120,7 +120,7 @@ class _Look:
         self._all_known = True
         self._read: ReadPiece = handle.read
         self._mapped = False
-        with suppress(OSError):  # no mapping here, or no address space for it
+        with suppress(OSError, OverflowError):  # no mapping here, or no address space for it
             mapping = handle.map()
             self._read = lambda offset, nbytes: mapping[offset : offset + nbytes]
             self._mapped = True

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import FileError, FormatError
-from ..layout import TRAILER_NBYTES, Header, open_parts, parse_header, parse_trailer
+from ..layout import MAX_HEADER_NBYTES, TRAILER_NBYTES, Header, open_parts, parse_header, parse_trailer
 from ..progress import ByteProgress
 from ..source.handle import FileHandle
 from .integrity import verify
@@ -18,8 +18,8 @@ _PIECE_NBYTES = 1 << 20
 def repair(path: str | os.PathLike[str], good: str | os.PathLike[str], *, progress: bool = False) -> int:
     """Make a damaged file what it was, by copying what differs from a good copy, in place.
 
-    The copy is verified first, and nothing is written unless it is whole and a copy of this very file: the ids in both
-    agree, which two writings of the same records do not. Interrupted, it can be done again.
+    The copy is verified first, and nothing is written unless it is whole and a copy of this very file: header and
+    trailer must be the same in both, as far as they are sound. Interrupted, it can be done again.
 
     Args:
         path: The damaged file; it may have been cut off, too.
@@ -49,7 +49,7 @@ def repair(path: str | os.PathLike[str], good: str | os.PathLike[str], *, progre
         with Path(path).open("r+b", buffering=0) as file:
             nbytes = file.seek(0, os.SEEK_END)
             header = open_parts(source.read, source.nbytes, source.path).header
-            if not _is_copy(file, nbytes, header, str(path)):
+            if not _is_copy(file, nbytes, source, header, str(path)):
                 raise FileError(
                     f"{path}: {found.path} is no copy of this file but another one (or both ends of this one are "
                     "damaged, so that nobody can tell): replace the file as a whole",
@@ -64,17 +64,33 @@ def repair(path: str | os.PathLike[str], good: str | os.PathLike[str], *, progre
     return n_different + max(0, nbytes - source.nbytes)
 
 
-def _is_copy(file: IO[bytes], nbytes: int, header: Header, path: str) -> bool:
-    """Whether the header, or else the trailer, has the same id."""
+def _is_copy(file: IO[bytes], nbytes: int, source: FileHandle, header: Header, path: str) -> bool:
+    """Whether header and trailer are those of the source, as far as each is sound; one of them at least."""
+    return {True} == {_same_header(file, source, header, path), _same_trailer(file, nbytes, source, header, path)} - {
+        None
+    }
+
+
+def _same_header(file: IO[bytes], source: FileHandle, header: Header, path: str) -> bool | None:
+    """``None`` where it is damaged."""
     file.seek(0)
     try:
-        return parse_header(file.read(header.nbytes), path).file_id == header.file_id
+        parse_header(data := file.read(MAX_HEADER_NBYTES), path)
     except FormatError:
-        file.seek(max(0, nbytes - TRAILER_NBYTES))
-        try:
-            return parse_trailer(file.read(TRAILER_NBYTES), path, nbytes, header).file_id == header.file_id
-        except FormatError:
-            return False
+        return None
+    return data[: header.nbytes] == source.read(0, header.nbytes)
+
+
+def _same_trailer(file: IO[bytes], nbytes: int, source: FileHandle, header: Header, path: str) -> bool | None:
+    """``None`` where it is damaged, or not there."""
+    file.seek(max(0, nbytes - TRAILER_NBYTES))
+    data = file.read(TRAILER_NBYTES)
+    try:
+        parse_trailer(data, path, nbytes, header)
+    except FormatError as error:
+        if error.rule in ("T1", "T2"):
+            return None
+    return data == source.read(source.nbytes - TRAILER_NBYTES, TRAILER_NBYTES)
 
 
 def _mend(file: IO[bytes], source: FileHandle, start: int, bar: ByteProgress) -> int:

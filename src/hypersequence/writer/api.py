@@ -100,9 +100,8 @@ class HyperSequenceWriter:
         self._file_id, self._created_ns = file_id, created_ns
         self._meta: dict[str, Any] = {}
         self._builder: FileBuilder | None = None
-        self._row = 0
-        self._n_final = 0
-        self._ending = False  # close() has begun, so that no record can come any more
+        self._n = 0  # records; those that are in no block yet are in the builder's buffer
+        self._closing = False  # close() has begun, so that no record can come any more
         self._pid = os.getpid()
         self._counter = counter
 
@@ -120,7 +119,7 @@ class HyperSequenceWriter:
             progress: As for a new writer; also while the blocks are checked.
 
         Raises:
-            NothingToResumeError: There is no part file with records. Begin with a new writer.
+            NothingToResumeError: There is no part file. Begin with a new writer.
             FileError: There are several part files, or it is being written right now, or cannot be written.
             FormatError: Its header is damaged.
 
@@ -139,7 +138,7 @@ class HyperSequenceWriter:
         writer._prepare(header.batch_size, DEFAULT_BLOCK_NBYTES, header.file_id, header.created_ns, counter)
         writer._part = taken.part
         writer._go_on(taken.builder, header.schema)
-        writer._row = taken.n_rows
+        writer._n = taken.n_records
         writer._meta.update(taken.user_meta)
         return writer
 
@@ -157,14 +156,16 @@ class HyperSequenceWriter:
         Raises:
             RecordError: The record differs from the first one (or from ``schema``) in structure, shape or type, or its
                 type cannot be stored. Nothing of it is stored; the writer goes on.
-            FileError: The file system refused to take a block. The record is kept: make room, and go on.
+            FileError: The file system refused to take a block. ``n_kept`` says whether this record is kept (1) or has
+                to be appended again (0), once there is room.
             ClosedError: After ``close()``.
         """
         if self._builder is None:
             self._begin(infer_schema((inputs, outputs, sample_weights), many=False))
-        elif self._row == self._block_records:
-            self._flush()  # it failed the last time
-        row = self._row
+        row = self._n - self._ending.known.n_records
+        if row >= self._block_records:
+            self._flush_keeping(0, "this record is not kept: make room, and append it again")  # it failed the last time
+            row = 0
         targets = self._targets
         given: tuple[Any, Any, Any] = (inputs, outputs, sample_weights)
         plain = self._unstructured and not isinstance(given[0], tuple) and not isinstance(given[1], tuple)
@@ -181,9 +182,9 @@ class HyperSequenceWriter:
             elif kind not in target.exact_types or (kind is int and not -(2**63) <= value < 2**63):
                 value = check_value(target.column, value)
             target.rows[row] = value
-        self._row = row + 1
-        if self._row == self._block_records:
-            self._flush()
+        self._n += 1
+        if row + 1 == self._block_records:
+            self._flush_keeping(1, "this record is kept: make room, and go on with the next")
 
     def extend(self, inputs: Any, outputs: Any = None, sample_weights: Any = None) -> None:
         """Append many records at once: the same as ``append`` for each, at the speed of the disk.
@@ -211,22 +212,21 @@ class HyperSequenceWriter:
             self._begin(schema)
         done, n_records = 0, len(arrays[0])
         while done < n_records:
-            count = min(n_records - done, self._block_records - self._row)
+            row = self._n - self._ending.known.n_records
+            count = min(n_records - done, self._block_records - row)
             for target, array in zip(self._targets, arrays, strict=True):
-                target.rows[self._row : self._row + count] = array[done : done + count]
-            self._row += count
+                target.rows[row : row + count] = array[done : done + count]
+            self._n += count
             done += count
-            if self._row == self._block_records:
-                self._flush_of(done, n_records)
+            if row + count == self._block_records:
+                kept = f"the first {done} of these {n_records} records are kept: make room, and extend() by the rest"
+                self._flush_keeping(done, kept)
 
-    def _flush_of(self, done: int, n_records: int) -> None:
+    def _flush_keeping(self, n_kept: int, then: str) -> None:
         try:
             self._flush()
         except FileError as error:
-            raise FileError(
-                f"{error}; the first {done} of these {n_records} records are kept: make room, and extend() by the rest",
-                n_kept=done,
-            ) from error
+            raise FileError(f"{error}; {then}", n_kept=n_kept) from error
 
     def user_meta(self) -> dict[str, Any]:
         """The dict of metadata that :meth:`close` stores: text, numbers, lists, dicts, ``True``, ``None``.
@@ -239,15 +239,15 @@ class HyperSequenceWriter:
     @property
     def n_records(self) -> int:
         """Records appended so far."""
-        return self._builder.n_written + self._row if self._builder else self._n_final
+        return self._n
 
     def _begin(self, schema: Schema) -> None:
         part = self._open_part()
-        header = plan_header(schema, self._batch_size, self._block_nbytes, self._file_id, self._created_ns)
-        self._go_on(begin_file(part, header), schema)
+        header, data = plan_header(schema, self._batch_size, self._block_nbytes, self._file_id, self._created_ns)
+        self._go_on(begin_file(part, header, data), schema)
 
     def _go_on(self, builder: FileBuilder, schema: Schema) -> None:
-        self._schema, self._builder = schema, builder
+        self._schema, self._builder, self._ending = schema, builder, builder.ending
         self._block_records = builder.buffer.geometry.block_records
         self._targets = [
             _Target(column, rows) for column, rows in zip(schema.columns, builder.buffer.columns, strict=True)
@@ -258,12 +258,11 @@ class HyperSequenceWriter:
     def _flush(self) -> None:
         if self._builder is None or self._part is None or os.getpid() != self._pid:
             raise self._closed_error()
-        if self._ending:
+        if self._closing:
             raise ClosedError(
                 f"{self._part.target}: close() has written the last block; close() again, which is all that is left"
             )
         self._builder.write_full_block()
-        self._row = 0
         self._counter.show(self._builder.n_written)
 
     # --- ending --------------------------------------------------------------------------------------------------
@@ -274,7 +273,8 @@ class HyperSequenceWriter:
         Raises:
             RecordError: The user metadata cannot be stored, or there are neither records nor a schema. The writer
                 stays open: mend it and close again.
-            FileError: The file system refused. Nothing is lost: make room, and close again.
+            FileError: The file system refused. Nothing is lost: make room, and close again. Only after a failed flush
+                that cannot help, and what the disk has has to be recovered.
 
         Closing twice does nothing.
         """
@@ -288,11 +288,10 @@ class HyperSequenceWriter:
                 "empty file"
             )
         check_meta(self._meta)
-        self._builder.write_last_block(self._row)
+        self._closing, self._block_records = True, 0  # so that a record more is refused
+        self._builder.write_last_block(self._n - self._builder.n_written)
         self._counter.show(self._builder.n_written)
-        self._row = self._block_records = 0  # so that a record more is refused
-        self._ending = True
-        self._builder.ending.write(self._part, self._meta)
+        self._ending.write(self._part, self._meta)
         self._part.commit()
         self._forget()
 
@@ -311,12 +310,12 @@ class HyperSequenceWriter:
             part.keep()
             return f"{part.target} is complete, but its folder could not be flushed to disk"
         try:
-            if self._builder is not None and self._row:
-                self._builder.write_short_block(self._row)
+            if self._builder is not None and n_records > self._builder.n_written:
+                self._builder.write_short_block(n_records - self._builder.n_written)
         except OSError:  # the disk that made us give up; what was written before is safe
             n_records = self._builder.n_safe if self._builder else 0
         self._forget()
-        if not n_records:
+        if not n_records and part.is_new:
             part.discard()
             return f"{part.target} was not written, and no record was lost"
         part.keep()
@@ -326,7 +325,6 @@ class HyperSequenceWriter:
         )
 
     def _forget(self) -> None:
-        self._n_final = self.n_records
         self._part = None
         self._builder = None
         self._block_records = 0
@@ -334,7 +332,7 @@ class HyperSequenceWriter:
         self._counter.stop()
 
     def _open_part(self) -> PartFile:
-        if self._part is None:
+        if self._part is None or os.getpid() != self._pid:
             raise self._closed_error()
         return self._part
 

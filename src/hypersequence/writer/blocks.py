@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
@@ -41,10 +41,7 @@ class BlockBuffer:
         try:
             raw = np.zeros(geometry.stride + _ALIGNMENT, np.uint8)
         except (MemoryError, ValueError):
-            raise ArgumentError(
-                f"a writer holds one block in memory, and one of {geometry.block_records} records takes "
-                f"{geometry.stride} bytes; choose a smaller batch_size"
-            ) from None
+            raise _too_large(geometry) from None
         start = -raw.__array_interface__["data"][0] % _ALIGNMENT
         self._bytes = raw[start : start + geometry.stride]
         self.columns = [
@@ -77,40 +74,44 @@ class BlockBuffer:
         return memoryview(image)[:nbytes]
 
 
+class _Known(NamedTuple):
+    """How many records and blocks there are, where the last block ends, and their digest."""
+
+    n_records: int
+    n_blocks: int
+    end: int
+    digest: ContentDigest
+
+
 class Ending:
     """What stands behind the blocks: index, footer and trailer. It is told of every block in turn."""
 
     def __init__(self, header: Header) -> None:
         self._header = header
-        self._digest = ContentDigest(header.schema)
         self._index: list[bytes] = []
-        self.n_records = 0
-        #: Where the last block ends.
-        self.offset = header.nbytes
-
-    @property
-    def n_blocks(self) -> int:
-        """How many blocks there are."""
-        return len(self._index)
+        #: What is known of the blocks so far. It changes in one step, or Ctrl-C would leave half a change behind.
+        self.known = _Known(0, 0, header.nbytes, ContentDigest(header.schema))
 
     def add(self, frame: Frame, head: bytes) -> None:
         """The next block, and the bytes of its frame."""
-        self._index.append(head)
-        self._digest.add(frame)
-        self.n_records += frame.n_records
-        self.offset = frame.offset + frame.nbytes
+        known, digest = self.known, self.known.digest.copy()
+        digest.add(frame)
+        self._index[known.n_blocks :] = [head]
+        n_records, end = known.n_records + frame.n_records, frame.offset + frame.nbytes
+        self.known = _Known(n_records, known.n_blocks + 1, end, digest)
 
     def write(self, part: PartFile, user_meta: Mapping[str, Any]) -> None:
         """Write it; can be done again if it failed."""
-        part.go_back(self.offset)
+        known = self.known
+        part.go_back(known.end)
         part.write(bytes(align(part.nbytes) - part.nbytes))
-        index_offset, index = part.nbytes, b"".join(self._index)
+        index_offset, index = part.nbytes, b"".join(self._index[: known.n_blocks])
         footer, footer_crc = encode_footer(user_meta)
         part.write(index)
         part.write(footer)
         trailer = Trailer(
-            n_records=self.n_records,
-            n_blocks=self.n_blocks,
+            n_records=known.n_records,
+            n_blocks=known.n_blocks,
             index_offset=index_offset,
             index_nbytes=len(index),
             footer_offset=index_offset + len(index),
@@ -118,7 +119,7 @@ class Ending:
             footer_crc=footer_crc,
             file_nbytes=part.nbytes + TRAILER_NBYTES,
             file_id=self._header.file_id,
-            digest=self._digest.finish(self.n_records),
+            digest=known.digest.finish(known.n_records),
             header_crc=self._header.crc,
         )
         part.write(encode_trailer(trailer))
@@ -144,12 +145,12 @@ class FileBuilder:
     @property
     def n_written(self) -> int:
         """Records of full blocks, and of a last one that is not full once it was written."""
-        return self.ending.n_records
+        return self.ending.known.n_records
 
     @property
     def n_safe(self) -> int:
         """Records that are in the file, those of a short block too."""
-        return self.ending.n_records + self._n_short
+        return self.n_written + self._n_short
 
     def keep_short(self, head: bytes, n_records: int) -> None:
         """A short block more stands in the file, under this frame; its records are in the buffer."""
@@ -170,7 +171,7 @@ class FileBuilder:
         if not n_records:
             return
         buffer = self.buffer
-        if self.ending.n_blocks or self._short is not None:
+        if self.ending.known.n_blocks or self._short is not None:
             buffer.clear_behind(n_records)
         else:  # the only block: nothing has to lie where other blocks have it
             buffer = BlockBuffer(self._header.schema, block_geometry(self._record_nbytes, n_records))
@@ -188,7 +189,7 @@ class FileBuilder:
         n_runs = sum(len(chunk.checksums) // 8 for chunk in chunks)
         length = frame_nbytes(len(chunks), n_runs)
         end = max([length, *(chunk.offset + chunk.nbytes for chunk in chunks if chunk.nbytes)])
-        number = self.ending.n_blocks
+        number = self.ending.known.n_blocks
         return Frame(number, self._place(number), self.n_written, n_records, end, length, tuple(chunks))
 
     def _chunk(self, buffer: BlockBuffer, number: int, n_records: int) -> Chunk:
@@ -208,7 +209,7 @@ class FileBuilder:
             self._write_over(frame, image, self._short)
         else:
             # Padding belongs to the block that comes: behind the last one there is none.
-            self._part.go_back(self.ending.offset)
+            self._part.go_back(self.ending.known.end)
             self._part.write(bytes(frame.offset - self._part.nbytes))
             self._part.write(image)
         return frame, head
@@ -228,20 +229,30 @@ class FileBuilder:
         part.go_back(frame.offset + frame.nbytes)
 
 
-def plan_header(schema: Schema, batch_size: int, block_nbytes: int, file_id: bytes, created_ns: int) -> Header:
-    """The header of a new file."""
+def plan_header(
+    schema: Schema, batch_size: int, block_nbytes: int, file_id: bytes, created_ns: int
+) -> tuple[Header, bytes]:
+    """The header of a new file, and its bytes."""
     geometry = plan_geometry([column.field.nbytes for column in schema.columns], batch_size, block_nbytes)
+    if geometry.stride >= 1 << 63:
+        raise _too_large(geometry)
     sizes = batch_size, geometry.block_records, geometry.stride
     data = encode_header(schema, *sizes, file_id, created_ns)
-    return Header(schema, *sizes, file_id, created_ns, len(data), int.from_bytes(data[-4:], "little"))
+    return Header(schema, *sizes, file_id, created_ns, len(data), int.from_bytes(data[-4:], "little")), data
 
 
-def begin_file(part: PartFile, header: Header) -> FileBuilder:
-    """Write the header, and have a builder for what comes behind it."""
+def _too_large(geometry: Geometry) -> ArgumentError:
+    return ArgumentError(
+        f"a writer holds one block in memory, and one of {geometry.block_records} records takes {geometry.stride} "
+        "bytes; choose a smaller batch_size"
+    )
+
+
+def begin_file(part: PartFile, header: Header, data: bytes) -> FileBuilder:
+    """Write a header, whose bytes these are, and have a builder for what comes behind it."""
     builder = FileBuilder(part, header, Ending(header))
     part.go_back(0)
-    sizes = header.batch_size, header.block_records, header.stride
-    part.write(encode_header(header.schema, *sizes, header.file_id, header.created_ns))
+    part.write(data)
     return builder
 
 

@@ -33,6 +33,8 @@ class PartFile:
         self.path, self.target = path, target
         self._fd, self._overwrite = fd, overwrite
         self._unsafe = False
+        #: Whether it was made by us, and not taken up.
+        self.is_new = False
         #: Whether it has become the target.
         self.placed = False
         self.nbytes = os.lseek(fd, 0, os.SEEK_END)
@@ -54,23 +56,35 @@ class PartFile:
             # Tells whoever would clean up or take over that somebody is writing. Some file systems have no locks.
             with contextlib.suppress(OSError):
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return cls(path, fd, target, overwrite=overwrite)
+        part = cls(path, fd, target, overwrite=overwrite)
+        part.is_new = True
+        return part
 
     @classmethod
     def take_up(cls, path: Path, target: Path, *, overwrite: bool) -> PartFile:
         """One that is there, as it is.
 
         Raises:
-            FileError: It cannot be written, somebody is writing it, or the target cannot or must not be replaced.
+            FileError: It cannot be written, somebody is writing it, it is the target already, or that cannot or must
+                not be replaced.
         """
         target = path if target == path else _replaceable(target, overwrite=overwrite)
         try:
             fd = os.open(path, _FLAGS)
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise FileError(f"{path}: cannot be opened for writing: {error}", path=str(path)) from error
+        problem = ""
         if is_locked(fd, exclusive=True):
+            problem = "is being written right now; wait for its writer, or end it"
+        elif not os.path.samestat(os.fstat(fd), os.stat(path)):  # noqa: PTH116
+            problem = "was being put in place right now"
+        elif target != path and target.exists() and target.samefile(path):
+            problem = f"is a second name of {target}, which is complete; remove it"
+        if problem:
             os.close(fd)
-            raise FileError(f"{path}: is being written right now; wait for its writer, or end it", path=str(path))
+            raise FileError(f"{path}: {problem}", path=str(path))
         return cls(path, fd, target, overwrite=overwrite or target == path)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -137,10 +151,10 @@ class PartFile:
         Raises:
             FileError: The file system refused.
         """
-        if self.nbytes == nbytes:
-            return
         try:
-            os.ftruncate(self._fd, nbytes)
+            # The size is asked for, since Ctrl-C may have come between a write and the note that is made of it.
+            if os.lseek(self._fd, 0, os.SEEK_END) != nbytes:
+                os.ftruncate(self._fd, nbytes)
             os.lseek(self._fd, nbytes, os.SEEK_SET)
         except OSError as error:
             raise FileError(f"{self.path}: could not be cut to {nbytes} bytes: {error}", path=str(self.path)) from error

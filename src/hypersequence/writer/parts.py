@@ -39,15 +39,22 @@ def list_parts(folder: Path) -> list[StalePart]:
 
 def _parts(folder: Path) -> Iterator[StalePart]:
     for path in folder.iterdir():
-        if not _NAME.fullmatch(path.name) or not path.is_file():
-            continue
+        if _NAME.fullmatch(path.name) and (part := _look_at(path)) is not None:
+            yield part
+
+
+def _look_at(path: Path) -> StalePart | None:
+    """What is known of a part file; nothing if it is none of ours, or has gone in this moment."""
+    try:
+        if not path.is_file():
+            return None
         with path.open("rb") as file:
             if file.read(len(MAGIC)) not in (MAGIC, b""):
-                continue
-            status = os.fstat(file.fileno())
-            yield StalePart(
-                path, status.st_size, time.time() - status.st_mtime, is_locked(file.fileno(), exclusive=False)
-            )
+                return None
+            status, in_use = os.fstat(file.fileno()), is_locked(file.fileno(), exclusive=False)
+    except (FileNotFoundError, PermissionError):
+        return None
+    return StalePart(path, status.st_size, time.time() - status.st_mtime, in_use)
 
 
 def remove_part(part: StalePart) -> None:
@@ -70,4 +77,7 @@ def target_of(path: Path) -> Path:
 def parts_of(target: Path) -> list[StalePart]:
     """The part files of a target, oldest first."""
     target = Path(os.path.realpath(target))
-    return [part for part in list_parts(target.parent) if target_of(part.path) == target]
+    if not target.parent.is_dir():
+        return []
+    mine = [path for path in target.parent.iterdir() if path != target and target_of(path) == target]
+    return sorted((part for path in mine if (part := _look_at(path)) is not None), key=lambda part: -part.age_s)

@@ -12,7 +12,7 @@ from ..progress import ByteProgress
 from .api import HyperSequenceWriter
 from .partfile import PartFile
 from .parts import target_of
-from .remains import Remains
+from .remains import Found, Remains
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ def recover(
 
     Raises:
         FormatError: There is no sound header, so that the structure of the records is unknown.
-        FileError: The file is whole, is being written right now, or cannot be recovered in place; or the new file
-            exists or cannot be written.
+        FileError: In place, the file has its end, is being written right now, has no whole block, or one behind a
+            broken one; or the new file exists or cannot be written.
 
     >>> writer = HyperSequenceWriter(folder / "killed.hsq", batch_size=4, block_nbytes=1)
     >>> writer.extend(np.arange(10.0))
@@ -72,41 +72,49 @@ def recover(
     10
     """
     path = Path(part)
-    with Remains(path) as remains, ByteProgress(f"checking {path.name}", remains.nbytes, progress) as bar:
-        if out is not None:
-            if Path(os.path.realpath(out)) == Path(os.path.realpath(path)):
-                raise FileError(
-                    f"{path}: is what is recovered from; give another name, or none to complete it in place"
-                )
-            return _copy(remains, Path(out), bar, overwrite=overwrite)
-        return _complete(remains, path, bar, overwrite=overwrite)
+    if out is None:
+        return _complete(path, overwrite=overwrite, progress=progress)
+    if Path(os.path.realpath(out)) == Path(os.path.realpath(path)):
+        raise FileError(f"{path}: is what is recovered from; give another name, or none to complete it in place")
+    with Remains(path) as remains, ByteProgress(f"recovering {path.name}", remains.nbytes, progress) as bar:
+        return _copy(remains, Path(out), bar, overwrite=overwrite)
 
 
-def _complete(remains: Remains, path: Path, bar: ByteProgress, *, overwrite: bool) -> Recovered:
+def _complete(path: Path, *, overwrite: bool, progress: bool) -> Recovered:
     target = target_of(path)
-    if target == path and remains.has_end():
-        raise FileError(f"{path}: has its end; `hsq verify` tells whether it is sound", path=str(path))
-    file = PartFile.take_up(path, target, overwrite=overwrite)
+    if path.is_dir():
+        raise FileError(f"{path} is a directory; give one part file", path=str(path))
+    file = PartFile.take_up(path, target, overwrite=overwrite)  # first, so that nothing changes any more
     try:
-        found = remains.look(bar.advance)
-        if found.behind:
-            first = found.broken[0]
-            raise FileError(
-                f"{path}: {len(found.broken)} blocks are broken, and {len(found.behind)} whole ones lie behind the "
-                f"first ({first}); have all whole ones written to another file: `hsq recover {path} -o OUT`",
-                path=str(path),
-            )
-        ending = remains.ending(found.heads)
-        meta = remains.user_meta(found.heads)
-        if found.torn is not None:
-            file.write_over(found.heads[found.torn], remains.walk.place(found.torn))
-        if not remains.is_complete(found):
-            ending.write(file, meta)
+        with Remains(path) as remains, ByteProgress(f"checking {path.name}", remains.nbytes, progress) as bar:
+            if target == path and remains.has_end():
+                raise FileError(f"{path}: has its end; `hsq verify` tells whether it is sound", path=str(path))
+            found = remains.look(bar.advance)
+            _ensure_nothing_is_lost(path, found)
+            ending, meta = remains.ending(found.heads), remains.user_meta(found.heads)
+            if found.torn is not None:
+                file.write_over(found.heads[found.torn], remains.walk.place(found.torn))
+                file.flush()  # its copy goes next
+            if not remains.is_complete(found):
+                ending.write(file, meta)
         file.commit()
     except BaseException:
         file.keep()
         raise
-    return Recovered(file.target, ending.n_records, ending.n_blocks, tuple(found.broken), meta)
+    known = ending.known
+    return Recovered(file.target, known.n_records, known.n_blocks, tuple(found.broken), meta)
+
+
+def _ensure_nothing_is_lost(path: Path, found: Found) -> None:
+    """Refuse to cut off whole blocks, or to make an empty file of broken ones."""
+    if found.behind:
+        raise FileError(
+            f"{path}: {len(found.broken)} blocks are broken, and {len(found.behind)} whole ones lie behind the first "
+            f"({found.broken[0]}); have all whole ones written to another file: `hsq recover {path} -o OUT`",
+            path=str(path),
+        )
+    if found.broken and not found.heads:
+        raise FileError(f"{path}: has no whole block, and is left as it is ({found.broken[0]})", path=str(path))
 
 
 def _copy(remains: Remains, out: Path, bar: ByteProgress, *, overwrite: bool) -> Recovered:

@@ -41,10 +41,10 @@ class _Bytes:
     """Reads a file in pieces into the same memory again and again."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._file = path.open("rb", buffering=0)
-        except IsADirectoryError:
-            raise FileError(f"{path} is a directory; give one part file", path=str(path)) from None
+        if path.exists() and not path.is_file():  # opening a pipe would wait for somebody to write into it
+            what = "a directory" if path.is_dir() else "no regular file"
+            raise FileError(f"{path} is {what}; give one part file", path=str(path))
+        self._file = path.open("rb", buffering=0)
         self.nbytes = self._file.seek(0, 2)
         self._memory = bytearray()
         self._held = (0, 0)
@@ -125,7 +125,8 @@ class Remains:
 
     def _parse_header(self) -> Header:
         page = bytes(self._read(0, HEADER_PAGE_NBYTES))
-        return parse_header(bytes(self._read(0, header_nbytes(page, str(self.path)))), str(self.path))
+        self.header_data = bytes(self._read(0, header_nbytes(page, str(self.path))))
+        return parse_header(self.header_data, str(self.path))
 
     def __enter__(self) -> Self:
         return self

@@ -20,22 +20,23 @@ from .remains import Found, Remains
 class TakenUp:
     """A file to go on with.
 
-    ``n_rows`` records of a short block are in the builder's buffer; ``user_meta`` is empty unless it was stored.
+    ``n_records`` are in the file, those of a short block in the builder's buffer too; ``user_meta`` is empty unless it
+    was stored.
     """
 
     part: PartFile
     builder: FileBuilder
     header: Header
-    n_rows: int
+    n_records: int
     user_meta: dict[str, Any]
 
 
 def take_up(path: Path, *, overwrite: bool, progress: bool) -> TakenUp:
     """Everything that a writer needs to go on. ``HyperSequenceWriter.resume`` says what is raised."""
     path = path if target_of(path) != path else _part_of(path)
-    with Remains(path) as remains:
-        part = PartFile.take_up(path, target_of(path), overwrite=overwrite)
-        try:
+    part = PartFile.take_up(path, target_of(path), overwrite=overwrite)  # first, so that nothing changes any more
+    try:
+        with Remains(path) as remains:
             with ByteProgress(f"checking {path.name}", remains.nbytes, progress) as bar:
                 found = remains.look(bar.advance)
             part.flush()  # what was found may have been in memory only, and is called safe from now on
@@ -46,9 +47,9 @@ def take_up(path: Path, *, overwrite: bool, progress: bool) -> TakenUp:
                     stacklevel=3,
                 )
             return _go_on(remains, found, part, overwrite=overwrite)
-        except BaseException:
-            part.keep()
-            raise
+    except BaseException:
+        part.keep()
+        raise
 
 
 def _part_of(target: Path) -> Path:
@@ -86,14 +87,14 @@ def _go_on(remains: Remains, found: Found, part: PartFile, *, overwrite: bool) -
     if short is not None:
         builder.keep_short(found.heads[-1], short.n_records)
         _fill(builder, remains, short)
-    return TakenUp(part, builder, header, 0 if short is None else short.n_records, meta)
+    return TakenUp(part, builder, header, found.n_records, meta)
 
 
 def _begin_again(remains: Remains, short: Frame, meta: dict[str, Any], old: PartFile, *, overwrite: bool) -> TakenUp:
     """An only block that was made as small as it can be has no room for more records, so it is written once more."""
     part = PartFile.create(old.target, overwrite=overwrite)
     try:
-        builder = begin_file(part, remains.header)
+        builder = begin_file(part, remains.header, remains.header_data)
         _fill(builder, remains, short)
         builder.write_short_block(short.n_records)
         part.flush()
