@@ -307,6 +307,28 @@ def test_records_without_bytes(tmp_path: Path) -> None:
     assert_records(tmp_path / "a.hsq", nothing, 31)
 
 
+def test_records_without_bytes_are_counted_not_copied(tmp_path: Path) -> None:
+    """As many as there are numbers for."""
+    n = 1 << 44
+    with hs.HyperSequenceWriter(tmp_path / "a.hsq", n) as writer:
+        writer.extend(np.zeros((n, 0), np.float32))
+    data = (tmp_path / "a.hsq").read_bytes()
+    (tmp_path / "a.hsq").write_bytes(data[:-1])
+    assert hs.recover(tmp_path / "a.hsq", tmp_path / "b.hsq").n_records == n
+    assert hs.verify(tmp_path / "b.hsq").ok
+
+
+def test_a_part_file_whose_metadata_are_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.hsq"
+    with hs.HyperSequenceWriter(path, 4) as writer:
+        writer.extend(*pairs(0, 50))
+        writer.user_meta()["note"] = "lost"
+    part = path.rename(tmp_path / "a.hsq.0123abcd.part")
+    damage(part, part.stat().st_size - 130)
+    assert hs.recover(part).user_meta == {}
+    assert hs.verify(path).ok
+
+
 # --- going on --------------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import hypersequence as hs
+from test_bad_input import Parts, footer_of
 from test_cli import hsq
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.hsq"))
@@ -162,6 +163,30 @@ def test_a_file_that_shrinks_meanwhile(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(ContentDigest, "add", add)
     with pytest.raises(hs.FileChangedError, match="shrank"):
         hs.verify(path, threads=0)
+
+
+def test_sections_that_this_release_does_not_know_are_looked_at_too(path: Path) -> None:
+    whole = Parts(path.read_bytes()).footer(*footer_of((b"usermeta", b"{}"), (b"unknown!", b"abc"))).build()
+    path.write_bytes(whole)
+    assert hs.verify(path).ok
+    path.write_bytes(whole.replace(b"abc", b"abd"))
+    assert [problem.rule for problem in hs.verify(path).problems] == ["P4"]
+    with hs.open(path) as seq:
+        assert seq.user_meta() == {}
+
+
+def test_a_file_that_is_nothing_but_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.hsq"
+    with hs.HyperSequenceWriter(path, 1, block_nbytes=1) as writer:
+        writer.extend(np.zeros((3000, 2)))
+    with hs.open(path) as seq:
+        stored = seq._source.files()[0].stored
+    data = bytearray(path.read_bytes())
+    for block in range(3000):
+        data[stored.first_block + block * stored.stride + stored.column_offsets[0]] = 1
+    path.write_bytes(data)
+    for threads in (0, 2):
+        assert len(hs.verify(path, threads=threads).problems) == 1000
 
 
 # --- repairing -------------------------------------------------------------------------------------------------------

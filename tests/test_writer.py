@@ -149,6 +149,28 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path, monkeypatch: pytest.
     assert parts_in(tmp_path) == []
 
 
+def test_append_says_whether_it_kept_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, data: memoryview) -> int:
+        raise OSError(28, "No space left on device")
+
+    kept = []
+    with hs.HyperSequenceWriter(tmp_path / "a.hsq", 4, block_nbytes=1) as writer:
+        for i in range(3):
+            writer.append(i)
+            kept.append(i)
+        monkeypatch.setattr(os, "write", full)
+        for i in range(3, 6):
+            with pytest.raises(hs.FileError, match="this record is") as caught:
+                writer.append(i)
+            kept += [i] * caught.value.n_kept
+            assert writer.n_records == len(kept)
+        monkeypatch.undo()
+        writer.append(6)
+        kept.append(6)
+    assert kept == [0, 1, 2, 3, 6]
+    assert hs.open(tmp_path / "a.hsq").records[:][0].tolist() == kept
+
+
 def test_extend_says_how_far_it_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.arange(100)
     with hs.HyperSequenceWriter(tmp_path / "a.hsq", 4, block_nbytes=160) as writer:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import os
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,10 @@ from ..loader.threads import Task, Threads
 from ..progress import ByteProgress
 from ..source.handle import FileHandle
 
+#: A file of which more than this is wrong is not looked at to its end.
+MAX_PROBLEMS = 1000
 _BLOCKS_AHEAD = 4
+_PIECE_NBYTES = 1 << 20
 _N_SAMPLES = 4
 
 
@@ -47,7 +52,8 @@ class Verification:
         has_checksums: Whether its records could be checked. Files of hypersequence 0.10 and before have no checksums.
         problems: What is wrong, in the order of the file. Each is the error that a reader would raise, and has its
             facts as attributes: ``rule``; and where they are known ``block``, ``first_record``, ``last_record``,
-            ``field`` and ``offset``. Where the metadata are damaged there is one, and records were not looked at.
+            ``field`` and ``offset``. Where the metadata are damaged there is one, and records were not looked at;
+            after 1,000 nobody looks for more.
     """
 
     path: str
@@ -105,7 +111,7 @@ def verify(path: str | os.PathLike[str], *, threads: int | None = None, progress
             return Verification(handle.path, 0, 0, handle.nbytes, True, (error,))
         n_threads = (2 if (os.cpu_count() or 1) >= 4 else 1) if threads is None else threads
         with ByteProgress(f"verifying {Path(handle.path).name}", handle.nbytes, progress) as bar:
-            problems = tuple(_Look(handle, parts, bar).problems(n_threads))
+            problems = tuple(islice(_Look(handle, parts, bar).problems(n_threads), MAX_PROBLEMS))
         trailer = parts.trailer
         return Verification(handle.path, trailer.n_records, trailer.n_blocks, handle.nbytes, True, problems)
     finally:
@@ -177,11 +183,11 @@ class _Look:
             text = f"block {frame.number}: its own frame at offset {frame.offset} is not the one of the index"
             found.append(self._problem("P2", text, block=frame.number, offset=frame.offset))
         checked = (self._walk.problem(frame, run) for run in self._walk.runs(frame))
-        found += [problem for problem in checked if problem is not None]
+        found += islice((problem for problem in checked if problem is not None), MAX_PROBLEMS)
         last = frame.number == self._parts.trailer.n_blocks - 1
         end = self._parts.trailer.index_offset if last else self._walk.place(frame.number + 1)
         for start, stop in self._walk.gaps(frame, end):
-            if stop > start and np.frombuffer(self._read(start, stop - start), np.uint8).any():
+            if any(np.frombuffer(piece, np.uint8).any() for piece in self._pieces(start, stop)):
                 text = f"block {frame.number}: the {stop - start} bytes of padding at offset {start} are not all 0"
                 found.append(self._problem("P1", text, block=frame.number, offset=start))
         self._bar.advance(end - frame.offset)
@@ -191,10 +197,23 @@ class _Look:
         parts, path = self._parts, self._handle.path
         if self._all_known and self._digest.finish(parts.trailer.n_records) != parts.trailer.digest:
             yield self._problem("P3", "the content digest is not that of the checksums in the index")
-        try:
-            read_meta(path, parts.sections.get(SECTION_META), self._handle.read)
-        except FormatError as error:
-            yield error
+        for tag, section in parts.sections.items():
+            crc = 0
+            for piece in self._pieces(section.offset, section.offset + section.nbytes):
+                crc = zlib.crc32(piece, crc)
+            if crc != section.crc:
+                text = f"the footer section {tag!r} at offset {section.offset} is damaged (CRC-32 differs)"
+                yield self._problem("P4", text, offset=section.offset)
+            elif tag == SECTION_META:
+                try:
+                    read_meta(path, section, self._handle.read)
+                except FormatError as error:
+                    yield error
+
+    def _pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
+        """The bytes from one offset to another, some at a time."""
+        for at in range(start, stop, _PIECE_NBYTES):
+            yield self._read(at, min(_PIECE_NBYTES, stop - at))
 
     def _problem(self, rule: str, text: str, **facts: int) -> FormatError:
         path = self._handle.path

@@ -318,9 +318,9 @@ class HyperSequenceWriter:
         if not n_records and part.is_new:
             part.discard()
             return f"{part.target} was not written, and no record was lost"
-        part.keep()
+        doubt = "" if part.keep() else ", as far as the disk has taken them, "
         return (
-            f"{part.target} was not written; the first {n_records:,} of the records appended are in {part.path} "
+            f"{part.target} was not written; the first {n_records:,} of the records appended are in {part.path}{doubt} "
             f"(`hsq recover {part.path}` makes a file of them, HyperSequenceWriter.resume goes on with it)"
         )
 

@@ -179,7 +179,7 @@ class PartFile:
                 else:
                     self._link()
                 self.placed = True
-            self._flush_folder()
+            self.flush_folder()
             self._release()
         except FileError:
             raise
@@ -204,7 +204,8 @@ class PartFile:
         with contextlib.suppress(OSError):  # then there are two names of the same file
             self.path.unlink()
 
-    def _flush_folder(self) -> None:
+    def flush_folder(self) -> None:
+        """Have the names in the folder on disk."""
         if os.name != "posix":
             return  # Windows has no such call; its rename is in the journal
         folder = os.open(self.target.parent, os.O_RDONLY)
@@ -213,12 +214,16 @@ class PartFile:
         finally:
             os.close(folder)
 
-    def keep(self) -> None:
-        """Leave the part file where it is, on disk if the disk takes it."""
-        with contextlib.suppress(FileError):
+    def keep(self) -> bool:
+        """Leave the part file where it is; whether the disk has taken all of it."""
+        try:
             if self._fd >= 0:
                 self.flush()
-        self._release()
+        except FileError:
+            return False
+        finally:
+            self._release()
+        return True
 
     def discard(self) -> None:
         """Remove the part file."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileError, FormatError
+from ..layout import DEFAULT_BLOCK_NBYTES
 from ..progress import ByteProgress
 from .api import HyperSequenceWriter
 from .partfile import PartFile
@@ -121,7 +122,11 @@ def _copy(remains: Remains, out: Path, bar: ByteProgress, *, overwrite: bool) ->
     header, heads, broken = remains.header, list[bytes](), list[FormatError]()
     build = header.schema.builder(range(len(header.schema.columns)))
     n_missing = 0
-    with HyperSequenceWriter(out, header.batch_size, schema=header.schema, overwrite=overwrite) as writer:
+    # Records without bytes may be as many as there are numbers for, and have to stay in blocks as large as theirs.
+    block_nbytes = DEFAULT_BLOCK_NBYTES if header.schema.record_nbytes else header.block_records
+    with HyperSequenceWriter(
+        out, header.batch_size, schema=header.schema, overwrite=overwrite, block_nbytes=block_nbytes
+    ) as writer:
         for number, whole in remains.blocks(bar.advance, hold=True):
             if isinstance(whole, FormatError):
                 broken.append(whole)

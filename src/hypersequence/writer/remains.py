@@ -14,6 +14,7 @@ from ..errors import FileError, FormatError
 from ..layout import (
     HEADER_PAGE_NBYTES,
     MAX_META_NBYTES,
+    SECTION_META,
     TAIL_READ_NBYTES,
     TRAILER_NBYTES,
     BlockWalk,
@@ -26,6 +27,7 @@ from ..layout import (
     parse_frame,
     parse_header,
     parse_trailer,
+    read_meta,
 )
 from ..schema import Array
 from .blocks import Ending
@@ -221,7 +223,8 @@ class Remains:
         """The records of a block, some at a time: an array for each column, only there until the next are asked for."""
         columns = self.header.schema.columns
         held = self._read.holds(frame.offset, frame.nbytes)
-        step = max(1, _ROWS_NBYTES // max(1, self.header.schema.record_nbytes))
+        record_nbytes = self.header.schema.record_nbytes
+        step = max(1, _ROWS_NBYTES // record_nbytes if record_nbytes else frame.n_records)
         for start in range(0, frame.n_records, step):
             n_rows = min(step, frame.n_records - start)
             arrays: list[Array] = []
@@ -261,13 +264,22 @@ class Remains:
 
     def is_complete(self, found: Found) -> bool:
         """Whether nothing is missing: all blocks are whole, and so is everything that stands behind them."""
+        path = str(self.path)
+
+        def read(offset: int, nbytes: int) -> bytes:
+            return bytes(self._read(offset, nbytes))
+
         try:
-            parts = open_parts(lambda offset, nbytes: bytes(self._read(offset, nbytes)), self.nbytes, str(self.path))
+            parts = open_parts(read, self.nbytes, path)
+            read_meta(path, parts.sections.get(SECTION_META), read)
         except FormatError:
             return False
-        trailer, index = parts.trailer, b"".join(found.heads)
-        same = (
-            trailer.n_blocks == len(found.heads)
-            and bytes(self._read(trailer.index_offset, trailer.index_nbytes)) == index
+        trailer, known = parts.trailer, self.ending(found.heads).known
+        index = read(trailer.index_offset, trailer.index_nbytes)
+        return (
+            not found.broken
+            and found.torn is None
+            and index == b"".join(found.heads)
+            and (trailer.n_blocks, trailer.n_records) == (known.n_blocks, known.n_records)
+            and trailer.digest == known.digest.finish(known.n_records)
         )
-        return same and found.torn is None and not found.broken

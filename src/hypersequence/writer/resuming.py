@@ -98,6 +98,7 @@ def _begin_again(remains: Remains, short: Frame, meta: dict[str, Any], old: Part
         _fill(builder, remains, short)
         builder.write_short_block(short.n_records)
         part.flush()
+        part.flush_folder()  # or both could be gone after a power failure
     except BaseException:
         part.discard()
         raise
