@@ -18,7 +18,8 @@ CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name)
 def test_an_input_of_the_corpus(path: Path, tmp_path: Path) -> None:
-    use(path.read_bytes(), tmp_path)
+    assert 0 <= use(path.read_bytes(), tmp_path) <= 7
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_seeds_can_be_read_and_mending_leaves_them_alone(tmp_path: Path) -> None:

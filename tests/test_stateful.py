@@ -38,7 +38,7 @@ class Files(RuleBasedStateMachine):
         self.path = self.folder / "a.hsq"
         self.committed: list[int] | None = None
         self.writer: hs.HyperSequenceWriter | None = None
-        self.left = False
+        self.resumed = self.left = False
         self.pending: list[int] = []
         self.n_safe = 0
         self.readers: list[tuple[hs.HyperSequence, list[int]]] = []
@@ -66,7 +66,7 @@ class Files(RuleBasedStateMachine):
     @rule(batch_size=st.integers(1, 6), block_nbytes=st.sampled_from([1, 100, 300]))
     def begin(self, batch_size: int, block_nbytes: int) -> None:
         self.writer = hs.HyperSequenceWriter(self.path, batch_size, schema=SCHEMA, block_nbytes=block_nbytes)
-        self.pending, self.n_safe = [], 0
+        self.pending, self.n_safe, self.resumed = [], 0, False
 
     @precondition(lambda self: self.writer is not None)
     @rule(value=VALUES)
@@ -115,7 +115,7 @@ class Files(RuleBasedStateMachine):
         assert self.writer is not None
         self.writer.abort()
         self.writer = None
-        self.left = bool(self.pending)
+        self.left = bool(self.pending) or self.resumed  # what somebody else wrote is never thrown away
         self.n_safe = len(self.pending)
 
     @precondition(lambda self: self.writer is not None)
@@ -136,7 +136,7 @@ class Files(RuleBasedStateMachine):
         self.writer = hs.HyperSequenceWriter.resume(self.path)
         assert self.writer.n_records == self.n_safe
         self.pending = self.pending[: self.n_safe]
-        self.left = False
+        self.resumed, self.left = True, False
 
     @precondition(lambda self: self.left)
     @rule()
