@@ -171,6 +171,28 @@ def test_append_says_whether_it_kept_the_record(tmp_path: Path, monkeypatch: pyt
     assert hs.open(tmp_path / "a.hsq").records[:][0].tolist() == kept
 
 
+@pytest.mark.parametrize("n_more", [0, 1, 5, 50])
+def test_nothing_can_be_added_when_close_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_more: int
+) -> None:
+    def full(fd: int, data: memoryview) -> int:
+        raise OSError(28, "No space left on device")
+
+    writer = hs.HyperSequenceWriter(tmp_path / "a.hsq", 16)
+    writer.extend(np.arange(10))
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(hs.FileError, match="No space"):
+        writer.close()
+    monkeypatch.undo()
+    with pytest.raises(hs.ClosedError, match="no record can be added"):
+        writer.extend(np.arange(n_more))
+    with pytest.raises(hs.ClosedError, match="no record can be added"):
+        writer.append(1)
+    assert writer.n_records == 10
+    writer.close()
+    assert hs.open(tmp_path / "a.hsq").records[:][0].tolist() == list(range(10))
+
+
 def test_extend_says_how_far_it_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.arange(100)
     with hs.HyperSequenceWriter(tmp_path / "a.hsq", 4, block_nbytes=160) as writer:

@@ -111,7 +111,7 @@ class HyperSequenceWriter:
 
         Every block of what is left is checked. ``n_records`` of the new writer says how many records are safe: append
         those that come after. Schema, batch size and size of blocks are what they were; user metadata have to be given
-        again, since only :meth:`close` stores them.
+        again, unless that writer had come as far as storing them in :meth:`close`.
 
         Args:
             path: The file that was being written; or, if several part files of it are there, the one to go on with.
@@ -210,6 +210,7 @@ class HyperSequenceWriter:
             raise RecordError(f"extend: the fields have different numbers of records: {lengths}")
         if self._builder is None:
             self._begin(schema)
+        self._ensure_open()
         done, n_records = 0, len(arrays[0])
         while done < n_records:
             row = self._n - self._ending.known.n_records
@@ -256,12 +257,9 @@ class HyperSequenceWriter:
         self._unstructured = roles in (["inputs"], ["inputs", "outputs"]) and not any(c.name for c in schema.columns)
 
     def _flush(self) -> None:
-        if self._builder is None or self._part is None or os.getpid() != self._pid:
+        self._ensure_open()
+        if self._builder is None:
             raise self._closed_error()
-        if self._closing:
-            raise ClosedError(
-                f"{self._part.target}: close() has written the last block; close() again, which is all that is left"
-            )
         self._builder.write_full_block()
         self._counter.show(self._builder.n_written)
 
@@ -335,6 +333,14 @@ class HyperSequenceWriter:
         if self._part is None or os.getpid() != self._pid:
             raise self._closed_error()
         return self._part
+
+    def _ensure_open(self) -> None:
+        part = self._open_part()
+        if self._closing:
+            raise ClosedError(
+                f"{part.target}: close() has begun with the end of the file; call it again, or abort(), but no record "
+                "can be added"
+            )
 
     def _closed_error(self) -> ClosedError:
         if os.getpid() != self._pid:
