@@ -49,7 +49,7 @@ def write_sparse(path: Path, n_blocks: int) -> None:
         ]
         chunks.append(layout.Chunk(offset, total, run, b"".join(sums)))
     end = max(chunk.offset + chunk.nbytes for chunk in chunks)
-    digest, index = layout.ContentDigest(schema), []
+    digest, index = layout.ContentDigest(layout.parse_header(header, "").schema_json), []
     for number in range(n_blocks):
         first = number * geometry.block_records
         offset = len(header) + number * geometry.stride

@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 
 import hypersequence as hs
+from bad_disk import SECTOR, BadSectors, StaleCache
 from conftest import LONG
 from hypersequence.layout import BlockWalk, ContentDigest, parse_header
+from hypersequence.writer.remains import Remains
 
 FIXED: dict[str, Any] = {"file_id": b"0123456789abcdef", "created_ns": 1}
 
@@ -207,6 +209,93 @@ def test_blocks_around_a_broken_one_are_saved(tmp_path: Path, where: str, broken
     else:
         assert hs.recover(part).n_records == len(kept)
         assert_records(path, pairs, len(kept))
+
+
+@pytest.mark.parametrize("where", ["frame", "records"])
+@pytest.mark.parametrize("broken", [[0], [1], [1, 4], [5], [6], [0, 1, 2, 3, 4, 5, 6]], ids=str)
+def test_blocks_around_a_sector_that_cannot_be_read_are_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: list[int], where: str
+) -> None:
+    """To another file; in place nothing is touched, since another try may get more."""
+    part = left_behind(tmp_path / "a.hsq", pairs, 4500, block_nbytes=20_000)
+    header = parse_header(part.read_bytes()[:4096], "")
+    assert 4500 // header.block_records == 6 and header.stride % SECTOR == 0
+    before = part.read_bytes()
+    bad = [header.nbytes + block * header.stride + (0 if where == "frame" else 1024) for block in broken]
+    kept = [n for n in range(4500) if n // header.block_records not in broken]
+    with monkeypatch.context() as patched:
+        disk = BadSectors(patched, part, bad)
+        found = hs.recover(part, tmp_path / "out.hsq")
+        assert {problem.rule for problem in found.broken} == {"P5"}
+        assert [problem.block for problem in found.broken if "block" in problem.facts] == broken
+        assert "Input/output error" in str(found.broken[0])
+        for go_on in (hs.recover, hs.HyperSequenceWriter.resume):
+            with pytest.raises(hs.FileError, match=r"Input/output error.*Nothing was changed.*-o OUT"):
+                go_on(part)
+        disk.bad.clear()
+        assert part.read_bytes() == before
+    with hs.open(tmp_path / "out.hsq") as seq:
+        assert seq.records[:][1].tolist() == kept if kept else seq.n_records == 0
+    assert hs.recover(part).n_records == 4500
+    assert_records(tmp_path / "a.hsq", pairs, 4500)
+
+
+def test_metadata_that_cannot_be_read_are_left_out_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.hsq"
+    with hs.HyperSequenceWriter(path, 4) as writer:
+        writer.extend(*pairs(0, 5000))
+        writer.user_meta()["note"] = "here"
+    os.truncate(path, path.stat().st_size - 100)
+    before = path.read_bytes()
+    with monkeypatch.context() as patched:
+        disk = BadSectors(patched, path, [path.stat().st_size - 1])
+        found = hs.recover(path, tmp_path / "out.hsq")
+        assert (found.user_meta, [problem.rule for problem in found.broken]) == ({}, ["P5"])
+        for bad in (path.stat().st_size - 1, 0):
+            disk.bad = {bad // 512}
+            with pytest.raises(hs.FileError, match=r"Input/output error.*Nothing was changed"):
+                hs.recover(path)
+    assert_records(tmp_path / "out.hsq", pairs, 5000)
+    assert path.read_bytes() == before
+    assert hs.recover(path).user_meta == {"note": "here"}
+
+
+def test_a_disk_that_gives_something_else_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was checked is what is taken, or nothing."""
+    part = left_behind(tmp_path / "a.hsq", pairs, 5000, block_nbytes=20_000)
+    monkeypatch.setattr("hypersequence.writer.remains._HELD_NBYTES", 0)  # as for blocks of more than 64 MiB
+    assert hs.recover(part, tmp_path / "out.hsq").n_records == 5000
+    assert_records(tmp_path / "out.hsq", pairs, 5000)
+    reads = {"n": 0}
+    rows = Remains.rows
+
+    def changed(self: Any, frame: Any) -> Any:
+        reads["n"] += 1
+        if reads["n"] == 3:
+            damage(part, frame.offset + frame.nbytes - 1)
+        return rows(self, frame)
+
+    monkeypatch.setattr(Remains, "rows", changed)
+    with pytest.raises(hs.ChecksumError, match=r"block 2 is another one each time"):
+        hs.recover(part, tmp_path / "other.hsq")
+    assert not (tmp_path / "other.hsq").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system cannot be told to drop its cache")
+def test_what_never_reached_the_disk_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a flush that failed, the system shows what it has in memory to whoever comes."""
+    for number, go_on in enumerate((hs.recover, hs.HyperSequenceWriter.resume)):
+        path = tmp_path / f"{number}.hsq"
+        part = left_behind(path, pairs, 60)
+        size, nbytes = block_records(part), part.stat().st_size
+        with monkeypatch.context() as patched:
+            cache = StaleCache(patched, part, range(nbytes - 8, nbytes))
+            found = go_on(part)
+            assert cache.dropped
+        assert found.n_records == 59 // size * size
+        if isinstance(found, hs.HyperSequenceWriter):
+            found.close()
+        assert_records(path, pairs, found.n_records)
 
 
 def test_blocks_of_other_files_or_places_are_never_taken(tmp_path: Path) -> None:

@@ -141,7 +141,8 @@ def large_file(path: Path, n_blocks: int) -> int:
     geometry = plan_geometry(sizes, 4, 1 << 30)
     n, step = geometry.block_records, run_records(1 << 20)
     header = encode_header(schema, 4, n, geometry.stride, bytes(16), 0)
-    crc, digest = parse_header(header, "").crc, ContentDigest(schema)
+    parsed = parse_header(header, "")
+    crc, digest = parsed.crc, ContentDigest(parsed.schema_json)
     zeros = hash_of(bytes(step << 20))
     index: list[bytes] = []
     with path.open("wb") as file:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import struct
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ import numpy as np
 import pytest
 
 import hypersequence as hs
-from test_bad_input import Parts, footer_of
+import reference_reader
+from bad_disk import BadSectors
+from hypersequence.layout import header
+from hypersequence.source.handle import FileHandle
+from test_bad_input import TRAILER, Parts, footer_of
 from test_cli import hsq
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.hsq"))
@@ -251,6 +256,94 @@ def test_files_that_share_an_id_are_not_copies_of_each_other(tmp_path: Path) -> 
         hs.repair(one, other)
     flip(one, 5000)
     assert one.read_bytes() == before
+
+
+# --- disks that fail -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("mapped", [True, False])
+def test_sectors_that_cannot_be_read(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, mapped: bool
+) -> None:
+    """Each costs what lies in it, and the rest is looked at all the same."""
+    write(path, 8000, block_nbytes=5000, overwrite=True)
+    good = Path(shutil.copy(path, tmp_path / "good.hsq"))
+    with hs.open(path) as seq:
+        stored = seq._source.files()[0].stored
+    index_offset = TRAILER.get(path.read_bytes()[-TRAILER.nbytes :], "index_offset")
+    starts = [stored.first_block + block * stored.stride for block in range(stored.n_blocks)]
+    records = starts[1] + stored.column_offsets[0]
+    flip(path, starts[3] + stored.column_offsets[0])
+    if not mapped:
+        monkeypatch.setattr("mmap.mmap", refuse)
+    disk = BadSectors(monkeypatch, path, [records + 200, starts[2]])
+    found = hs.verify(path, threads=threads)
+    assert {problem.rule for problem in found.problems} == {"C1", "P5"}
+    assert {problem.block for problem in found.problems if problem.rule == "C1"} == {3}
+    bad = [problem for problem in found.problems if problem.rule == "P5"]
+    assert {problem.block for problem in bad} - {1, 2} <= {0}  # which shares the sector of a frame
+    assert {problem.facts.get("field") for problem in bad if problem.block == 1} >= {"inputs['image']"}
+    assert {problem.offset for problem in bad if problem.block == 2} >= {starts[2]}
+    for problem in found.problems:
+        assert str(problem).startswith(f"{path}: ")
+        assert problem.rule == "C1" or "Input/output error" in str(problem)
+    assert hs.repair(path, good) > 0
+    assert not disk.bad
+    assert hs.verify(path).ok
+    assert path.read_bytes() == good.read_bytes()
+    for offset in (100, index_offset + 600, path.stat().st_size - 200, path.stat().st_size - 10):
+        disk.bad = {offset // 512}
+        found = hs.verify(path, threads=threads)
+        assert found.problems[0].rule == "P5", offset
+        assert hs.repair(path, good) > 0
+        assert hs.verify(path).ok
+
+
+def refuse(*arguments: Any, **options: Any) -> None:
+    raise OSError("no mapping here")
+
+
+def test_a_disk_that_takes_no_repair(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = Path(shutil.copy(path, tmp_path / "good.hsq"))
+    flip(path, 4600)
+
+    def full(fd: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(hs.FileError, match=r"could not be repaired: .*No space left.*can be done again"):
+            hs.repair(path, good)
+    with pytest.raises(hs.FileError, match="could not be repaired"):
+        hs.repair(tmp_path / "missing.hsq", good)
+
+
+def test_a_schema_that_another_writer_spaced_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest is over the schema's bytes, not over what they mean."""
+    encode = header._encode_schema
+    with monkeypatch.context() as patched:
+        patched.setattr(header, "_encode_schema", lambda schema: encode(schema).replace(b":", b" : "))
+        path = write(tmp_path / "spaced.hsq")
+    assert b'"kind" : ' in path.read_bytes()
+    reference_reader.read(str(path))
+    assert hs.verify(path).ok
+    os.truncate(path, path.stat().st_size - 1)
+    hs.recover(path)
+    assert hs.verify(path).ok
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells before it kills the process")
+def test_a_mapping_is_touched_only_where_the_file_is(path: Path) -> None:
+    handle = FileHandle(str(path))
+    handle.map()
+    handle.populate(0, handle.nbytes)
+    os.truncate(path, 4096)
+    with pytest.raises(hs.FileChangedError, match="shrank"):
+        handle.populate(8192, 10)
+    handle.close()
+    with pytest.raises(hs.ClosedError):
+        handle.populate(0, 10)
 
 
 # --- hsq verify ------------------------------------------------------------------------------------------------------

@@ -34,6 +34,13 @@ def test_nothing_appended_is_lost(tmp_path: Path) -> None:
             assert np.concatenate([y for _, y in seq]).tolist() == list(range(n))
 
 
+def test_a_batch_of_more_records_than_there_are_numbers_for(tmp_path: Path) -> None:
+    for field in (hs.Field("uint8", (0,)), hs.Field("uint8")):
+        with pytest.raises(hs.ArgumentError, match="choose a smaller batch_size"):
+            hs.HyperSequenceWriter(tmp_path / "a.hsq", 2**63, schema=hs.Schema(field))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_records(tmp_path: Path) -> None:
     with hs.HyperSequenceWriter(tmp_path / "empty.hsq", schema=hs.Schema(hs.Field("float32", (3,)), "int64")):
         pass

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .errors import HyperSequenceError
+from .errors import FileError, HyperSequenceError
+from .layout import UNREADABLE
 from .report import Verification, repair
 from .report import verify as verify_file
 from .sequence.display import readable_nbytes
@@ -116,9 +117,15 @@ def _list_parts(folder: Path, *, clean: bool, yes: bool) -> None:
     _console.print(table)
     stale = [part for part in parts if not part.in_use]
     if clean and stale and (yes or typer.confirm(f"Remove {len(stale)} of them for good?")):
+        n_removed = 0
         for part in stale:
-            remove_part(part)
-        _console.print(f"Removed {len(stale)}.")
+            try:
+                remove_part(part)
+            except FileError as error:  # somebody has taken it up meanwhile
+                typer.echo(f"kept: {error}", err=True)
+            else:
+                n_removed += 1
+        _console.print(f"Removed {n_removed}.")
 
 
 @app.command()
@@ -171,7 +178,7 @@ def _show_verification(found: Verification, *, as_json: bool) -> None:
         return
     style = None if found.ok else "red"
     _console.print(str(found), style=style, soft_wrap=True, markup=False, highlight=False)
-    if any(problem.rule[0] in "HTFI" for problem in found.problems):
+    if any(problem.rule[0] in "HTFI" or problem.rule == UNREADABLE for problem in found.problems):
         _console.print(
             f"`hsq recover {found.path} -o OUT` writes every whole block to another file", soft_wrap=True, markup=False
         )

@@ -41,7 +41,7 @@ from .tail import (
     parse_meta,
     parse_trailer,
 )
-from .walk import BlockWalk, ReadPiece, Run, checksum_error
+from .walk import UNREADABLE, BlockWalk, ReadPiece, Run, RunCheck, checksum_error, guarded, placed
 
 __all__ = [
     "CHECKSUM_RUN_NBYTES",
@@ -54,6 +54,7 @@ __all__ = [
     "SECTION_META",
     "TAIL_READ_NBYTES",
     "TRAILER_NBYTES",
+    "UNREADABLE",
     "VERSION",
     "BlockWalk",
     "Chunk",
@@ -64,6 +65,7 @@ __all__ = [
     "Parts",
     "ReadPiece",
     "Run",
+    "RunCheck",
     "Section",
     "Trailer",
     "align",
@@ -76,6 +78,7 @@ __all__ = [
     "encode_trailer",
     "find_meta",
     "frame_nbytes",
+    "guarded",
     "header_nbytes",
     "header_padding",
     "open_parts",
@@ -84,6 +87,7 @@ __all__ = [
     "parse_header",
     "parse_meta",
     "parse_trailer",
+    "placed",
     "plan_geometry",
     "read_meta",
     "run_records",

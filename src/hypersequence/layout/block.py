@@ -53,6 +53,10 @@ def frame_nbytes(n_chunks: int, n_runs: int) -> int:
     return align(frame_content_nbytes(n_chunks, n_runs) + _CRC.size)
 
 
+#: So many bytes of a frame say which block it is of, and how long it is itself.
+FRAME_HEAD_NBYTES = _HEAD.size
+
+
 def claimed_nbytes(data: bytes) -> int:
     """The length that a frame gives itself, unchecked; 0 if it is cut off before that."""
     return int(_HEAD.unpack_from(data)[7]) if len(data) >= _HEAD.size else 0

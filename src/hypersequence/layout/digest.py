@@ -6,16 +6,18 @@ import struct
 
 import xxhash
 
-from ..schema import Schema
 from .block import Frame
-from .header import schema_json
 
 
 class ContentDigest:
-    """XXH3-128 over the schema's JSON, every chunk's checksums block by block, and the number of records."""
+    """XXH3-128 over the schema's JSON, every chunk's checksums block by block, and the number of records.
 
-    def __init__(self, schema: Schema) -> None:
-        self._hasher = xxhash.xxh3_128(schema_json(schema))
+    Args:
+        schema_json: The schema as it stands in the header.
+    """
+
+    def __init__(self, schema_json: bytes) -> None:
+        self._hasher = xxhash.xxh3_128(schema_json)
 
     def copy(self) -> ContentDigest:
         """Another one of the same blocks."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from ..errors import FormatError
 from ..stored import Read, StoredFile
 from .block import MAX_FRAME_NBYTES, Frame, check_place, check_same_places, claimed_nbytes, parse_frame
 from .checks import align, fail
@@ -54,8 +55,7 @@ def open_parts(read: Read, file_nbytes: int, path: str) -> Parts:
     first_page = read(0, HEADER_PAGE_NBYTES)
     rest = header_nbytes(first_page, path) - len(first_page)
     header = parse_header(first_page + (read(len(first_page), rest) if rest else b""), path)
-    tail_offset = max(0, file_nbytes - TAIL_READ_NBYTES)
-    tail = read(tail_offset, file_nbytes - tail_offset)
+    tail_offset, tail = _read_tail(read, file_nbytes)
     trailer = parse_trailer(tail[-TRAILER_NBYTES:], path, file_nbytes, header)
 
     def near_end(offset: int, nbytes: int) -> bytes:
@@ -68,6 +68,16 @@ def open_parts(read: Read, file_nbytes: int, path: str) -> Parts:
     if first is not None:
         index.check_ends(first, index.entry(near_end, trailer.n_blocks - 1, first)[0])
     return Parts(header, trailer, sections, index, first)
+
+
+def _read_tail(read: Read, file_nbytes: int) -> tuple[int, bytes]:
+    """What is at the end of a file, and from where on."""
+    offset = max(0, file_nbytes - TAIL_READ_NBYTES)
+    try:
+        return offset, read(offset, file_nbytes - offset)
+    except (OSError, FormatError):  # a bad sector among the last records concerns those alone
+        offset = max(0, file_nbytes - TRAILER_NBYTES)
+        return offset, read(offset, file_nbytes - offset)
 
 
 def describe_file(read: Read, file_nbytes: int, path: str) -> StoredFile:

@@ -23,9 +23,14 @@ _CRC = struct.Struct("<I")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says about itself before its first block. ``created_ns`` counts from 1970-01-01 UTC."""
+    """What a file says about itself before its first block.
+
+    ``schema_json`` are the bytes of the schema as they stand in the file, which another writer may have spaced and
+    ordered differently; ``created_ns`` counts from 1970-01-01 UTC.
+    """
 
     schema: Schema
+    schema_json: bytes
     batch_size: int
     block_records: int
     stride: int
@@ -35,8 +40,8 @@ class Header:
     crc: int
 
 
-def schema_json(schema: Schema) -> bytes:
-    """The schema as it stands in the file."""
+def _encode_schema(schema: Schema) -> bytes:
+    """The schema as we write it."""
 
     def fields(structure: Any) -> Any:
         def one(field: Field) -> dict[str, Any]:
@@ -57,7 +62,7 @@ def encode_header(
     schema: Schema, batch_size: int, block_records: int, stride: int, file_id: bytes, created_ns: int
 ) -> bytes:
     """The bytes of a header, a whole number of 4096-byte pages."""
-    text = schema_json(schema)
+    text = _encode_schema(schema)
     nbytes = align(_FIXED.size + len(text) + _CRC.size, HEADER_PAGE_NBYTES)
     fixed = _FIXED.pack(
         MAGIC, VERSION, 0, nbytes, 0, 0, file_id, created_ns, batch_size, block_records, stride, len(text), 0
@@ -118,12 +123,13 @@ def parse_header(data: bytes, path: str) -> Header:
         fail(path, "H7", f"the schema of {n_text} bytes does not fit the header of {nbytes}")
     if spare:
         fail(path, "H7", f"the header's reserved word is {spare:#x}, not 0")
-    schema = _parse_schema(decode_json(data[_FIXED.size : _FIXED.size + n_text], path, "H8", "schema"), path)
+    text = data[_FIXED.size : _FIXED.size + n_text]
+    schema = _parse_schema(decode_json(text, path, "H8", "schema"), path)
     if not 1 <= batch_size <= MAX_U63 or not 1 <= block_records <= MAX_U63 or block_records % batch_size:
         fail(path, "H7", f"blocks of {block_records} records are no whole number of batches of {batch_size}")
     if stride % 64 or not schema.record_nbytes * block_records < stride <= MAX_U63:
         fail(path, "H7", f"a block stride of {stride} cannot hold {block_records} records")
-    return Header(schema, batch_size, block_records, stride, file_id, created_ns, nbytes, crc)
+    return Header(schema, text, batch_size, block_records, stride, file_id, created_ns, nbytes, crc)
 
 
 def _parse_schema(given: Any, path: str) -> Schema:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import xxhash
 
-from ..errors import ChecksumError
+from ..errors import ChecksumError, FileError, FormatError, HyperSequenceError
 from .block import (
+    FRAME_HEAD_NBYTES,
     MAX_FRAME_NBYTES,
+    Chunk,
     Frame,
     check_place,
     check_same_places,
@@ -22,11 +26,45 @@ from .checks import fail
 from .header import Header
 
 _FRAME_READ_NBYTES = 16 << 10
+#: The rule of what the disk does not give.
+UNREADABLE = "P5"
+#: What systems say of sectors that are lost: the last three with checksums or block devices of their own.
+_BAD_SECTOR = {
+    errno.EIO,
+    errno.EBADMSG,
+    *(getattr(errno, name, errno.EIO) for name in ("ENODATA", "EUCLEAN", "EREMOTEIO")),
+}
 #: Records may be larger than memory, so a run is hashed in pieces.
 _PIECE_NBYTES = 1 << 20
 
 #: Gives bytes of a file, fewer only where it ends; they need not outlive the next call.
 ReadPiece = Callable[[int, int], "bytes | memoryview"]
+
+
+def guarded(read: ReadPiece, path: str) -> ReadPiece:
+    """The same reads, but bad sectors are an error of rule P5, as of any other damage.
+
+    Raises:
+        FileError: Something else is wrong: the disk is gone, the network does not answer.
+    """
+
+    def guarded_read(offset: int, nbytes: int) -> bytes | memoryview:
+        try:
+            return read(offset, nbytes)
+        except HyperSequenceError:
+            raise
+        except OSError as error:
+            if error.errno not in _BAD_SECTOR:
+                raise FileError(f"{path}: cannot be read at offset {offset}: {error}", path=path) from error
+            raise FormatError(
+                f"{path}: the disk does not give the {nbytes} bytes at offset {offset}: {error}; restore the file from "
+                "a good copy (`hsq verify` has --repair-from) [rule P5]",
+                path=path,
+                rule="P5",  # which is UNREADABLE
+                offset=offset,
+            ) from error
+
+    return guarded_read
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +90,8 @@ class BlockWalk:
     """
 
     def __init__(self, read: ReadPiece, file_nbytes: int, header: Header, path: str) -> None:
-        self._read, self._file_nbytes, self._header, self._path = read, file_nbytes, header, path
+        self._read, self._path = guarded(read, path), path
+        self._file_nbytes, self._header = file_nbytes, header
         self._record_nbytes = [column.field.nbytes for column in header.schema.columns]
         self._labels = [column.label for column in header.schema.columns]
 
@@ -66,8 +105,11 @@ class BlockWalk:
         return self._header.nbytes + number * self._header.stride
 
     def is_begun(self, number: int) -> bool:
-        """Whether a block seems to have been written at its place, whole or not."""
-        return claimed_number(self._read(self.place(number), _FRAME_READ_NBYTES)) == number
+        """Whether a block seems to have been written at its place, whole or not; also where the disk does not tell."""
+        try:
+            return claimed_number(self._read(self.place(number), FRAME_HEAD_NBYTES)) == number
+        except FormatError:
+            return True
 
     def frame(self, number: int, first: Frame | None = None, at: int | None = None) -> tuple[Frame, bytes]:
         """The frame of a block that could be the last, and its bytes.
@@ -82,9 +124,10 @@ class BlockWalk:
         """
         header, path, place = self._header, self._path, self.place(number)
         at = place if at is None else at
-        data = bytes(self._read(at, min(_FRAME_READ_NBYTES, max(0, self._file_nbytes - at))))
-        if len(data) < (claimed := min(claimed_nbytes(data), MAX_FRAME_NBYTES, self._file_nbytes - at)):
-            data = bytes(self._read(at, claimed))
+        try:
+            data = self._frame_bytes(at)
+        except FormatError as error:
+            raise placed(error, path, f"block {number}", block=number, offset=error.offset) from None
         frame = parse_frame(data, path, header.file_id, self._record_nbytes)
         n_records = min(max(1, frame.n_records), header.block_records)
         check_place(frame, path, (number, place, number * header.block_records, n_records))
@@ -95,6 +138,17 @@ class BlockWalk:
         if n_records == header.block_records and frame.nbytes > header.stride:
             fail(path, "I4", f"block {number} of {frame.nbytes} bytes is longer than the stride of {header.stride}")
         return frame, data[: frame.frame_nbytes]
+
+    def _frame_bytes(self, at: int) -> bytes:
+        """Those of a frame, as long as it says that it is, and perhaps some behind it."""
+        left = max(0, self._file_nbytes - at)
+        try:
+            data = bytes(self._read(at, min(_FRAME_READ_NBYTES, self._header.stride, left)))
+        except FormatError:  # perhaps of what stands behind it
+            data = bytes(self._read(at, min(FRAME_HEAD_NBYTES, left)))
+        if len(data) < (claimed := min(claimed_nbytes(data), MAX_FRAME_NBYTES, left)):
+            data = bytes(self._read(at, claimed))
+        return data
 
     def runs(self, frame: Frame) -> Iterator[Run]:
         """The checksum runs of a block, in the order of the file."""
@@ -124,28 +178,73 @@ class BlockWalk:
                 at = frame.offset + chunk.offset + chunk.nbytes
         yield at, end
 
-    def problem(self, frame: Frame, run: Run) -> ChecksumError | None:
+    def problem(self, frame: Frame, run: Run) -> FormatError | None:
         """What is wrong with the records of a run, if anything is."""
         hasher = xxhash.xxh3_64()
-        for start in range(0, run.nbytes, _PIECE_NBYTES):
-            hasher.update(self._read(run.offset + start, min(_PIECE_NBYTES, run.nbytes - start)))
+        label = self._labels[run.column]
+        try:
+            for start in range(0, run.nbytes, _PIECE_NBYTES):
+                hasher.update(self._read(run.offset + start, min(_PIECE_NBYTES, run.nbytes - start)))
+        except FormatError as error:
+            where, facts = _place(frame.number, run, label)
+            return placed(error, self._path, where, **facts)
         if hasher.intdigest() == run.checksum:
             return None
-        return checksum_error(self._path, frame.number, run, self._labels[run.column], hasher.intdigest())
+        return checksum_error(self._path, frame.number, run, label, hasher.intdigest())
+
+
+class RunCheck:
+    """Holds bytes of a chunk that are read from its beginning to its end against its checksums.
+
+    Args:
+        chunk: Which.
+    """
+
+    def __init__(self, chunk: Chunk) -> None:
+        self._chunk, self._at, self._hasher = chunk, 0, xxhash.xxh3_64()
+
+    def goes_on(self, data: bytes | memoryview) -> bool:
+        """Whether the next bytes are what was written, as far as whole runs tell."""
+        chunk, rest = self._chunk, memoryview(data)
+        while len(rest):
+            number = self._at // chunk.run_nbytes
+            end = min(chunk.run_nbytes * (number + 1), chunk.nbytes)
+            taken = rest[: end - self._at]
+            self._hasher.update(taken)
+            self._at, rest = self._at + len(taken), rest[len(taken) :]
+            if self._at == end:
+                if self._hasher.intdigest() != int.from_bytes(chunk.checksums[8 * number : 8 * number + 8], "little"):
+                    return False
+                self._hasher.reset()
+        return True
+
+
+def placed(error: FormatError, path: str, where: str, **facts: Any) -> FormatError:
+    """The same error, with the place where it was met."""
+    why = str(error).removeprefix(f"{path}: ")
+    return FormatError(f"{path}: {where}: {why}", path=path, rule=error.rule, **facts)
 
 
 def checksum_error(path: str, block: int, run: Run, label: str, found: int) -> ChecksumError:
     """The error of rule C1."""
-    last_record = run.first_record + run.n_records - 1
+    where, facts = _place(block, run, label)
     return ChecksumError(
-        f"{path}: block {block}, records {run.first_record} to {last_record}, field {label}: the {run.nbytes} bytes at "
-        f"offset {run.offset} changed after they were written (XXH3 is {found:016x} instead of {run.checksum:016x}); "
-        "restore the file from a good copy (`hsq verify` has --repair-from) [rule C1]",
+        f"{path}: {where}: the {run.nbytes} bytes at offset {run.offset} changed after they were written (XXH3 is "
+        f"{found:016x} instead of {run.checksum:016x}); restore the file from a good copy (`hsq verify` has "
+        "--repair-from) [rule C1]",
         path=path,
         rule="C1",
-        block=block,
-        first_record=run.first_record,
-        last_record=last_record,
-        field=label,
-        offset=run.offset,
+        **facts,
     )
+
+
+def _place(block: int, run: Run, label: str) -> tuple[str, dict[str, Any]]:
+    """Where a run stands, in words and as facts."""
+    facts = {
+        "block": block,
+        "first_record": run.first_record,
+        "last_record": run.first_record + run.n_records - 1,
+        "field": label,
+        "offset": run.offset,
+    }
+    return f"block {block}, records {facts['first_record']} to {facts['last_record']}, field {label}", facts

@@ -19,19 +19,22 @@ from ..errors import ArgumentError, FormatError, UnsupportedError
 from ..layout import (
     MAGIC,
     SECTION_META,
+    UNREADABLE,
     BlockWalk,
     ContentDigest,
     Frame,
     Parts,
-    ReadPiece,
+    guarded,
     header_padding,
     open_parts,
+    placed,
     read_meta,
 )
 from ..legacy import describe_legacy_file, looks_legacy
 from ..loader.threads import Task, Threads
 from ..progress import ByteProgress
 from ..source.handle import FileHandle
+from ..stored import Read
 
 #: A file of which more than this is wrong is not looked at to its end.
 MAX_PROBLEMS = 1000
@@ -99,23 +102,36 @@ def verify(path: str | os.PathLike[str], *, threads: int | None = None, progress
     if threads is not None and threads < 0:
         raise ArgumentError(f"threads is 0 or more, not {threads}")
     handle = FileHandle(str(Path(path).absolute()))
+    read = _guarded(handle)
     try:
         try:
-            if handle.read(0, len(MAGIC)) != MAGIC and looks_legacy(handle.read, handle.nbytes):
-                old = describe_legacy_file(handle.read, handle.nbytes, handle.path)
+            if read(0, len(MAGIC)) != MAGIC and looks_legacy(read, handle.nbytes):
+                old = describe_legacy_file(read, handle.nbytes, handle.path)
                 return Verification(handle.path, old.n_records, old.n_blocks, handle.nbytes, False, ())
-            parts = open_parts(handle.read, handle.nbytes, handle.path)
+            parts = open_parts(read, handle.nbytes, handle.path)
         except UnsupportedError:
             raise
         except FormatError as error:
-            return Verification(handle.path, 0, 0, handle.nbytes, True, (error,))
+            return Verification(handle.path, 0, 0, handle.nbytes, True, (_without_traceback(error),))
         n_threads = (2 if (os.cpu_count() or 1) >= 4 else 1) if threads is None else threads
         with ByteProgress(f"verifying {Path(handle.path).name}", handle.nbytes, progress) as bar:
-            problems = tuple(islice(_Look(handle, parts, bar).problems(n_threads), MAX_PROBLEMS))
+            found = islice(_Look(handle, parts, bar).problems(n_threads), MAX_PROBLEMS)
+            problems = tuple(map(_without_traceback, found))
         trailer = parts.trailer
         return Verification(handle.path, trailer.n_records, trailer.n_blocks, handle.nbytes, True, problems)
     finally:
         handle.close()
+
+
+def _without_traceback(error: FormatError) -> FormatError:
+    """The same; its traceback would keep the file open, and what was read of it."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+def _guarded(handle: FileHandle) -> Read:
+    read = guarded(handle.read, handle.path)
+    return lambda offset, nbytes: bytes(read(offset, nbytes))
 
 
 class _Look:
@@ -124,19 +140,28 @@ class _Look:
     def __init__(self, handle: FileHandle, parts: Parts, bar: ByteProgress) -> None:
         self._handle, self._parts, self._bar = handle, parts, bar
         self._all_known = True
-        self._read: ReadPiece = handle.read
-        self._mapped = False
-        with suppress(OSError, OverflowError):  # no mapping here, or no address space for it
+        self._mapping: memoryview | None = None
+        with suppress(OSError, OverflowError):  # no mapping here, no address space for it, or no way to touch it safely
             mapping = handle.map()
-            self._read = lambda offset, nbytes: mapping[offset : offset + nbytes]
-            self._mapped = True
-        self._walk = BlockWalk(self._read, handle.nbytes, parts.header, handle.path)
-        self._digest = ContentDigest(parts.header.schema)
+            handle.populate(0, 1)
+            self._mapping = mapping
+        self._read = guarded(self._piece, handle.path)
+        self._read_meta = _guarded(handle)
+        self._walk = BlockWalk(self._piece, handle.nbytes, parts.header, handle.path)
+        self._digest = ContentDigest(parts.header.schema_json)
+
+    def _piece(self, offset: int, nbytes: int) -> bytes | memoryview:
+        """Some bytes, from the mapping if there is one."""
+        mapping = self._mapping  # another thread may give it up
+        if mapping is None or not nbytes:
+            return self._handle.read(offset, nbytes)
+        self._handle.populate(offset, nbytes)
+        return mapping[offset : offset + nbytes]
 
     def problems(self, n_threads: int) -> Iterator[FormatError]:
         """What is wrong, in the order of the file."""
         header = self._parts.header
-        padding = header_padding(self._handle.read(0, header.nbytes))
+        padding = header_padding(self._read_meta(0, header.nbytes))
         if any(padding):
             yield self._problem("P1", f"{len(padding)} bytes of padding in the header are not all 0", offset=88)
         threads = Threads(n_threads, "hsq verify")
@@ -162,14 +187,20 @@ class _Look:
         """Have a block in memory, and what is to be done with it by some thread."""
         parts = self._parts
         try:
-            frame, head = parts.index.entry(self._handle.read, number, parts.first if number else None)
+            frame, head = parts.index.entry(self._read_meta, number, parts.first if number else None)
         except FormatError as error:
             self._all_known = False
-            return None, [error]
+            if error.rule != UNREADABLE:
+                return None, [error]
+            where = f"index entry of block {number}"
+            return None, [placed(error, self._handle.path, where, block=number, offset=error.offset)]
         self._digest.add(frame)
         self._handle.ensure_whole()
-        if self._mapped and not self._is_cached(frame):
-            self._handle.read_through(frame.offset, frame.nbytes)  # at the disk's speed, as page faults are not
+        if self._mapping is not None and not self._is_cached(frame):
+            try:
+                self._handle.read_through(frame.offset, frame.nbytes)  # at the disk's speed, as page faults are not
+            except OSError:
+                self._mapping = None  # reads wait for a failing disk without keeping everybody else waiting
         found: list[FormatError] = []
         return Task(partial(self._look_at, frame, head, found)), found
 
@@ -179,18 +210,31 @@ class _Look:
 
     def _look_at(self, frame: Frame, head: bytes, found: list[FormatError]) -> None:
         """Everything of a block; in any thread."""
-        if self._read(frame.offset, len(head)) != head:
-            text = f"block {frame.number}: its own frame at offset {frame.offset} is not the one of the index"
-            found.append(self._problem("P2", text, block=frame.number, offset=frame.offset))
-        checked = (self._walk.problem(frame, run) for run in self._walk.runs(frame))
-        found += islice((problem for problem in checked if problem is not None), MAX_PROBLEMS)
         last = frame.number == self._parts.trailer.n_blocks - 1
         end = self._parts.trailer.index_offset if last else self._walk.place(frame.number + 1)
-        for start, stop in self._walk.gaps(frame, end):
-            if any(np.frombuffer(piece, np.uint8).any() for piece in self._pieces(start, stop)):
-                text = f"block {frame.number}: the {stop - start} bytes of padding at offset {start} are not all 0"
-                found.append(self._problem("P1", text, block=frame.number, offset=start))
+        gaps = (self._gap_problems(frame, *gap) for gap in self._walk.gaps(frame, end))
+        for look in (self._frame_problems(frame, head), self._run_problems(frame), *gaps):
+            try:
+                found += islice(look, MAX_PROBLEMS)
+            except FormatError as error:  # the disk does not give it
+                where, offset = f"block {frame.number}", error.offset
+                found.append(placed(error, self._handle.path, where, block=frame.number, offset=offset))
         self._bar.advance(end - frame.offset)
+
+    def _frame_problems(self, frame: Frame, head: bytes) -> Iterator[FormatError]:
+        if self._read(frame.offset, len(head)) != head:
+            text = f"block {frame.number}: its own frame at offset {frame.offset} is not the one of the index"
+            yield self._problem("P2", text, block=frame.number, offset=frame.offset)
+
+    def _run_problems(self, frame: Frame) -> Iterator[FormatError]:
+        for run in self._walk.runs(frame):
+            if (problem := self._walk.problem(frame, run)) is not None:
+                yield problem
+
+    def _gap_problems(self, frame: Frame, start: int, stop: int) -> Iterator[FormatError]:
+        if any(np.frombuffer(piece, np.uint8).any() for piece in self._pieces(start, stop)):
+            text = f"block {frame.number}: the {stop - start} bytes of padding at offset {start} are not all 0"
+            yield self._problem("P1", text, block=frame.number, offset=start)
 
     def _end(self) -> Iterator[FormatError]:
         """What stands behind the blocks, as far as it was not looked at to find them."""
@@ -198,17 +242,17 @@ class _Look:
         if self._all_known and self._digest.finish(parts.trailer.n_records) != parts.trailer.digest:
             yield self._problem("P3", "the content digest is not that of the checksums in the index")
         for tag, section in parts.sections.items():
-            crc = 0
-            for piece in self._pieces(section.offset, section.offset + section.nbytes):
-                crc = zlib.crc32(piece, crc)
-            if crc != section.crc:
-                text = f"the footer section {tag!r} at offset {section.offset} is damaged (CRC-32 differs)"
-                yield self._problem("P4", text, offset=section.offset)
-            elif tag == SECTION_META:
-                try:
-                    read_meta(path, section, self._handle.read)
-                except FormatError as error:
-                    yield error
+            try:
+                crc = 0
+                for piece in self._pieces(section.offset, section.offset + section.nbytes):
+                    crc = zlib.crc32(piece, crc)
+                if crc != section.crc:
+                    text = f"the footer section {tag!r} at offset {section.offset} is damaged (CRC-32 differs)"
+                    yield self._problem("P4", text, offset=section.offset)
+                elif tag == SECTION_META:
+                    read_meta(path, section, self._read_meta)
+            except FormatError as error:
+                yield error
 
     def _pieces(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
         """The bytes from one offset to another, some at a time."""

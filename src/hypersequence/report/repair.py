@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +14,7 @@ from ..source.handle import FileHandle
 from .integrity import verify
 
 _PIECE_NBYTES = 1 << 20
+_PAGE_NBYTES = 4096
 
 
 def repair(path: str | os.PathLike[str], good: str | os.PathLike[str], *, progress: bool = False) -> int:
@@ -40,27 +42,41 @@ def repair(path: str | os.PathLike[str], good: str | os.PathLike[str], *, progre
     >>> verify(copy).ok, repair(copy, example_path), verify(copy).ok
     (False, 6, True)
     """
-    found = verify(good, progress=progress)
+    try:
+        found = verify(good, progress=progress)
+    except OSError as error:
+        raise FileError(f"{good}: cannot be repaired from: {error}", path=str(good)) from error
     if not found.ok or not found.has_checksums:
         reason = f"it is damaged itself, {found.problems[0]}" if found.problems else "it has no checksums"
         raise FileError(f"{found.path}: cannot be repaired from: {reason}", path=found.path)
     source = FileHandle(found.path)
     try:
-        with Path(path).open("r+b", buffering=0) as file:
-            nbytes = file.seek(0, os.SEEK_END)
-            header = open_parts(source.read, source.nbytes, source.path).header
-            if not _is_copy(file, nbytes, source, header, str(path)):
-                raise FileError(
-                    f"{path}: {found.path} is no copy of this file but another one (or both ends of this one are "
-                    "damaged, so that nobody can tell): replace the file as a whole",
-                    path=str(path),
-                )
-            with ByteProgress(f"repairing {Path(path).name}", source.nbytes, progress) as bar:
-                n_different = sum(_mend(file, source, start, bar) for start in range(0, source.nbytes, _PIECE_NBYTES))
-            file.truncate(source.nbytes)
-            os.fsync(file.fileno())
+        return _make_equal(Path(path), source, progress=progress)
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(
+            f"{path}: could not be repaired: {error}; what was begun can be done again", path=str(path)
+        ) from error
     finally:
         source.close()
+
+
+def _make_equal(path: Path, source: FileHandle, *, progress: bool) -> int:
+    """Copy what differs; how many bytes did."""
+    with path.open("r+b", buffering=0) as file:
+        nbytes = file.seek(0, os.SEEK_END)
+        header = open_parts(source.read, source.nbytes, source.path).header
+        if not _is_copy(file, nbytes, source, header, str(path)):
+            raise FileError(
+                f"{path}: {source.path} is no copy of this file but another one (or both ends of this one are "
+                "damaged, so that nobody can tell): replace the file as a whole",
+                path=str(path),
+            )
+        with ByteProgress(f"repairing {path.name}", source.nbytes, progress) as bar:
+            n_different = sum(_mend(file, source, start, bar) for start in range(0, source.nbytes, _PIECE_NBYTES))
+        file.truncate(source.nbytes)
+        os.fsync(file.fileno())
     return n_different + max(0, nbytes - source.nbytes)
 
 
@@ -73,9 +89,8 @@ def _is_copy(file: IO[bytes], nbytes: int, source: FileHandle, header: Header, p
 
 def _same_header(file: IO[bytes], source: FileHandle, header: Header, path: str) -> bool | None:
     """``None`` where it is damaged."""
-    file.seek(0)
     try:
-        parse_header(data := file.read(MAX_HEADER_NBYTES), path)
+        parse_header(data := _read(file, 0, MAX_HEADER_NBYTES), path)
     except FormatError:
         return None
     return data[: header.nbytes] == source.read(0, header.nbytes)
@@ -83,8 +98,7 @@ def _same_header(file: IO[bytes], source: FileHandle, header: Header, path: str)
 
 def _same_trailer(file: IO[bytes], nbytes: int, source: FileHandle, header: Header, path: str) -> bool | None:
     """``None`` where it is damaged, or not there."""
-    file.seek(max(0, nbytes - TRAILER_NBYTES))
-    data = file.read(TRAILER_NBYTES)
+    data = _read(file, max(0, nbytes - TRAILER_NBYTES), TRAILER_NBYTES)
     try:
         parse_trailer(data, path, nbytes, header)
     except FormatError as error:
@@ -96,13 +110,41 @@ def _same_trailer(file: IO[bytes], nbytes: int, source: FileHandle, header: Head
 def _mend(file: IO[bytes], source: FileHandle, start: int, bar: ByteProgress) -> int:
     """Make a piece of the file what it should be; how many bytes were not."""
     should = source.read(start, _PIECE_NBYTES)
-    file.seek(start)
-    have = file.read(len(should))
+    have = _read(file, start, len(should))
     bar.advance(len(should))
     if have == should:
         return 0
-    file.seek(start)
-    view = memoryview(should)
+    if len(have) < len(should):
+        return _replace_pages(file, start, should)
+    _write(file, start, should)
+    return len(should) - sum(map(int.__eq__, have, should))
+
+
+def _replace_pages(file: IO[bytes], start: int, should: bytes) -> int:
+    """The same where the disk does not give all of it, or the file ends; page by page, so that few are written anew."""
+    n_different = 0
+    for at in range(0, len(should), _PAGE_NBYTES):
+        page = should[at : at + _PAGE_NBYTES]
+        have = _read(file, start + at, len(page))
+        if have != page:
+            # Whole pages, or the system would have to read the rest of one; what is too much is cut off in the end.
+            _write(file, start + at, page.ljust(_PAGE_NBYTES, b"\0"))
+            n_different += len(page) - sum(map(int.__eq__, have, page))
+    return n_different
+
+
+def _write(file: IO[bytes], offset: int, data: bytes) -> None:
+    file.seek(offset)
+    view = memoryview(data)
     while view:
         view = view[file.write(view) :]
-    return len(should) - sum(map(int.__eq__, have, should))
+
+
+def _read(file: IO[bytes], offset: int, nbytes: int) -> bytes:
+    """What the file has there; less if the disk does not give it, which writing over it often mends."""
+    file.seek(offset)
+    data = b""
+    with suppress(OSError):
+        while len(data) < nbytes and (more := file.read(nbytes - len(data))):
+            data += more
+    return data

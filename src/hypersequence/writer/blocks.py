@@ -24,6 +24,7 @@ from ..layout import (
     encode_header,
     encode_trailer,
     frame_nbytes,
+    parse_header,
     plan_geometry,
     run_records,
 )
@@ -31,6 +32,7 @@ from ..schema import Array, Schema
 from .partfile import PartFile
 
 _ALIGNMENT = 4096
+_CLEARED_NBYTES = 1 << 20
 
 
 class BlockBuffer:
@@ -64,7 +66,11 @@ class BlockBuffer:
         """Zero what lies between the records of a short block."""
         for number, column in enumerate(self.columns):
             start = self.geometry.offsets[number] + n_records * self._record_nbytes(number)
-            self._bytes[start : self.geometry.offsets[number] + column.nbytes] = 0
+            end = self.geometry.offsets[number] + column.nbytes
+            for at in range(start, end, _CLEARED_NBYTES):
+                piece = self._bytes[at : min(at + _CLEARED_NBYTES, end)]
+                if piece.any():  # memory that nobody has used yet takes no room until it is written to
+                    piece[:] = 0
         self._bytes[: min(self.geometry.offsets, default=0)] = 0
 
     def image(self, head: bytes, nbytes: int) -> memoryview:
@@ -90,7 +96,7 @@ class Ending:
         self._header = header
         self._index: list[bytes] = []
         #: What is known of the blocks so far. It changes in one step, or Ctrl-C would leave half a change behind.
-        self.known = _Known(0, 0, header.nbytes, ContentDigest(header.schema))
+        self.known = _Known(0, 0, header.nbytes, ContentDigest(header.schema_json))
 
     def add(self, frame: Frame, head: bytes) -> None:
         """The next block, and the bytes of its frame."""
@@ -234,11 +240,11 @@ def plan_header(
 ) -> tuple[Header, bytes]:
     """The header of a new file, and its bytes."""
     geometry = plan_geometry([column.field.nbytes for column in schema.columns], batch_size, block_nbytes)
-    if geometry.stride >= 1 << 63:
+    if max(geometry.stride, geometry.block_records) >= 1 << 63:
         raise _too_large(geometry)
     sizes = batch_size, geometry.block_records, geometry.stride
     data = encode_header(schema, *sizes, file_id, created_ns)
-    return Header(schema, *sizes, file_id, created_ns, len(data), int.from_bytes(data[-4:], "little")), data
+    return parse_header(data, "a new file"), data
 
 
 def _too_large(geometry: Geometry) -> ArgumentError:

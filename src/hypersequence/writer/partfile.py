@@ -9,18 +9,16 @@ import stat
 from pathlib import Path
 
 from ..errors import FileError
-
-try:
-    import fcntl
-except ImportError:  # Windows, where an open file cannot be removed anyway
-    fcntl = None
+from .locks import try_lock, unlock
 
 _EARLY_NBYTES = 1 << 20
 #: A call with more makes the system look for pages of the page cache in pieces of many MiB, which may take ten times as
 #: long as the copying: 0.3 GB/s were seen with calls of 4 MiB, and 3 GB/s with these.
 _CALL_NBYTES = 1 << 20
+_NAME_TRIES = 5
 _HAS_FADVISE = hasattr(os, "posix_fadvise")
 _FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 
 
 class PartFile:
@@ -47,18 +45,19 @@ class PartFile:
             FileError: The folder cannot be written, or the target cannot or must not be replaced.
         """
         target = _replaceable(target, overwrite=overwrite)
-        path = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
-        try:
-            fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
-        except OSError as error:
-            raise FileError(f"{target}: cannot write into its folder: {error}") from error
-        if fcntl is not None:
-            # Tells whoever would clean up or take over that somebody is writing. Some file systems have no locks.
-            with contextlib.suppress(OSError):
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        part = cls(path, fd, target, overwrite=overwrite)
-        part.is_new = True
-        return part
+        for _ in range(_NAME_TRIES):
+            path = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
+            try:
+                fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
+            except OSError as error:
+                raise FileError(f"{target}: cannot write into its folder: {error}") from error
+            # The lock tells whoever would clean up or take over that somebody is writing.
+            if try_lock(fd) and _is_there(fd, path):
+                part = cls(path, fd, target, overwrite=overwrite)
+                part.is_new = True
+                return part
+            os.close(fd)  # it was cleaned up before we had the lock
+        raise FileError(f"{target}: its part files are removed as soon as they are there; who does that?")
 
     @classmethod
     def take_up(cls, path: Path, target: Path, *, overwrite: bool) -> PartFile:
@@ -70,22 +69,28 @@ class PartFile:
         """
         target = path if target == path else _replaceable(target, overwrite=overwrite)
         try:
-            fd = os.open(path, _FLAGS)
+            # A part file is no link: whoever made one in a folder that others write to would have us cut another file.
+            fd = os.open(path, _FLAGS | (_NO_LINKS if target != path else 0))
         except FileNotFoundError:
             raise
         except OSError as error:
             raise FileError(f"{path}: cannot be opened for writing: {error}", path=str(path)) from error
-        problem = ""
-        if is_locked(fd, exclusive=True):
-            problem = "is being written right now; wait for its writer, or end it"
-        elif not os.path.samestat(os.fstat(fd), os.stat(path)):  # noqa: PTH116
-            problem = "was being put in place right now"
-        elif target != path and target.exists() and target.samefile(path):
-            problem = f"is a second name of {target}, which is complete; remove it"
-        if problem:
+        try:
+            problem = ""
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                problem = "is no regular file"
+            elif not try_lock(fd):
+                problem = "is being written right now; wait for its writer, or end it"
+            elif not _is_there(fd, path):
+                problem = "was being put in place right now"
+            elif target != path and target.exists() and target.samefile(path):
+                problem = f"is a second name of {target}, which is complete; remove it"
+            if problem:
+                raise FileError(f"{path}: {problem}", path=str(path))
+            return cls(path, fd, target, overwrite=overwrite or target == path)
+        except BaseException:
             os.close(fd)
-            raise FileError(f"{path}: {problem}", path=str(path))
-        return cls(path, fd, target, overwrite=overwrite or target == path)
+            raise
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes, all of them, and have the system begin to write large pieces to disk.
@@ -144,6 +149,20 @@ class PartFile:
         except OSError as error:
             self._unsafe = True
             raise FileError(f"{self.path}: the disk failed to take it: {error}", path=str(self.path)) from error
+
+    def settle(self) -> None:
+        """Have everything on disk, and out of memory, so that what is read next is what the disk has.
+
+        After a flush that failed, which may have happened to another process, the system goes on to show from memory
+        what never reached the disk.
+
+        Raises:
+            FileError: The file system refused.
+        """
+        self.flush()
+        if _HAS_FADVISE:
+            with contextlib.suppress(OSError):  # a file system without a cache
+                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def go_back(self, nbytes: int) -> None:
         """Forget what was written behind this place: a write that failed in the middle may have left a piece.
@@ -226,16 +245,34 @@ class PartFile:
         return True
 
     def discard(self) -> None:
-        """Remove the part file."""
-        self._release()
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
+        """Remove the part file.
+
+        Raises:
+            FileError: The file system refused.
+        """
+        try:
+            if os.name != "posix":
+                self._release()  # or it could not be removed
+            self.path.unlink(missing_ok=True)  # while it is held, or somebody could take it up
+        except OSError as error:
+            raise FileError(f"{self.path}: could not be removed: {error}", path=str(self.path)) from error
+        finally:
+            self._release()
 
     def _release(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
+            unlock(fd)
             with contextlib.suppress(OSError):  # what had to be on disk was flushed
                 os.close(fd)
+
+
+def _is_there(fd: int, path: Path) -> bool:
+    """Whether a descriptor is that of the file with this name, which others may have removed or renamed."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))  # noqa: PTH116
+    except FileNotFoundError:
+        return False
 
 
 def _exists(target: Path) -> FileError:
@@ -252,16 +289,3 @@ def _replaceable(target: Path, *, overwrite: bool) -> Path:
     if not overwrite and target.exists():
         raise _exists(target)
     return target
-
-
-def is_locked(fd: int, *, exclusive: bool) -> bool:
-    """Whether another process holds a file; if none does, this one has the lock until it closes the descriptor."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
-        return False
-    return False

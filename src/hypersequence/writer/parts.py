@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import FileError
 from ..layout import MAGIC
-from .partfile import is_locked
+from .locks import is_locked
 
 _NAME = re.compile(r"(.+)\.[0-9a-f]{8}\.part", re.DOTALL)
 
@@ -46,26 +46,39 @@ def _parts(folder: Path) -> Iterator[StalePart]:
 def _look_at(path: Path) -> StalePart | None:
     """What is known of a part file; nothing if it is none of ours, or has gone in this moment."""
     try:
-        if not path.is_file():
+        if path.is_symlink() or not path.is_file():
             return None
         with path.open("rb") as file:
             if file.read(len(MAGIC)) not in (MAGIC, b""):
                 return None
-            status, in_use = os.fstat(file.fileno()), is_locked(file.fileno(), exclusive=False)
+            status, in_use = os.fstat(file.fileno()), is_locked(file.fileno())
     except (FileNotFoundError, PermissionError):
         return None
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error}", path=str(path)) from error
     return StalePart(path, status.st_size, time.time() - status.st_mtime, in_use)
 
 
 def remove_part(part: StalePart) -> None:
-    """Remove a part file that no writer holds.
+    """Remove a part file that no writer holds; nothing happens if it has gone meanwhile.
 
     Raises:
-        FileError: Somebody is still writing it.
+        FileError: Somebody is writing it, by now if not before; or the file system refused.
     """
-    if part.in_use:
-        raise FileError(f"{part.path} is being written right now; it was not removed")
-    part.path.unlink(missing_ok=True)
+    try:
+        with part.path.open("rb") as file:
+            if part.in_use or is_locked(file.fileno()):
+                raise FileError(f"{part.path} is being written right now; it was not removed", path=str(part.path))
+            if os.name == "posix":
+                part.path.unlink()  # while it is held
+        if os.name != "posix":  # where no open file can be removed, neither by us nor while a writer has it
+            part.path.unlink()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"{part.path}: could not be removed: {error}", path=str(part.path)) from error
 
 
 def target_of(path: Path) -> Path:

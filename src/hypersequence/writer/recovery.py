@@ -13,7 +13,7 @@ from ..progress import ByteProgress
 from .api import HyperSequenceWriter
 from .partfile import PartFile
 from .parts import target_of
-from .remains import Found, Remains
+from .remains import Found, Remains, all_readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,9 @@ class Recovered:
         path: The file that holds it.
         n_records: Its records.
         n_blocks: The blocks that they came in.
-        broken: What is wrong with each block that is missing: those that lie before a whole one, and the one behind the
-            last whole one if something of it is there. A writer that was killed leaves one, as a rule.
+        broken: What is wrong with each block that is missing: those that lie before a whole one, the one behind the
+            last whole one if something of it is there (a writer that was killed leaves one, as a rule), and all that
+            the disk does not give, user metadata too.
         user_meta: The user metadata; empty where they are lost or had not been written.
     """
 
@@ -51,7 +52,8 @@ def recover(
     Args:
         part: The part file that an interrupted writer left beside its target (``hsq recover --list`` shows those), or a
             file whose end is missing.
-        out: Where to write the records; ``part`` stays as it is. ``None`` (default) completes ``part`` itself, which
+        out: Where to write the records; ``part`` stays as it is, and of one that is still being written come the blocks
+            that it has by now. ``None`` (default) completes ``part`` itself, which
             takes no more space and writes nothing but the missing end, and gives it the name that it was to have;
             bytes behind the last whole block go. That is refused where a broken block lies before a whole one, since
             a file cannot leave out a block: give ``out``, and the others are put together.
@@ -61,7 +63,7 @@ def recover(
     Raises:
         FormatError: There is no sound header, so that the structure of the records is unknown.
         FileError: In place, the file has its end, is being written right now, has no whole block, or one behind a
-            broken one; or the new file exists or cannot be written.
+            broken one, or the disk does not give all of it; or the new file exists or cannot be written.
 
     >>> writer = HyperSequenceWriter(folder / "killed.hsq", batch_size=4, block_nbytes=1)
     >>> writer.extend(np.arange(10.0))
@@ -87,17 +89,20 @@ def _complete(path: Path, *, overwrite: bool, progress: bool) -> Recovered:
         raise FileError(f"{path} is a directory; give one part file", path=str(path))
     file = PartFile.take_up(path, target, overwrite=overwrite)  # first, so that nothing changes any more
     try:
-        with Remains(path) as remains, ByteProgress(f"checking {path.name}", remains.nbytes, progress) as bar:
+        file.settle()  # or the file could be completed around blocks that never reached the disk
+        with all_readable(path), Remains(path) as remains:
             if target == path and remains.has_end():
                 raise FileError(f"{path}: has its end; `hsq verify` tells whether it is sound", path=str(path))
-            found = remains.look(bar.advance)
+            with ByteProgress(f"checking {path.name}", remains.nbytes, progress) as bar:
+                found = remains.look(bar.advance)
             _ensure_nothing_is_lost(path, found)
             ending, meta = remains.ending(found.heads), remains.user_meta(found.heads)
-            if found.torn is not None:
-                file.write_over(found.heads[found.torn], remains.walk.place(found.torn))
-                file.flush()  # its copy goes next
-            if not remains.is_complete(found):
-                ending.write(file, meta)
+            is_complete = remains.is_complete(found)
+        if found.torn is not None:
+            file.write_over(found.heads[found.torn], remains.walk.place(found.torn))
+            file.flush()  # its copy goes next
+        if not is_complete:
+            ending.write(file, meta)
         file.commit()
     except BaseException:
         file.keep()
@@ -107,7 +112,9 @@ def _complete(path: Path, *, overwrite: bool, progress: bool) -> Recovered:
 
 
 def _ensure_nothing_is_lost(path: Path, found: Found) -> None:
-    """Refuse to cut off whole blocks, or to make an empty file of broken ones."""
+    """Refuse to cut off whole blocks, or what the disk may give another time, or to make an empty file."""
+    if found.unreadable is not None:
+        raise found.unreadable
     if found.behind:
         raise FileError(
             f"{path}: {len(found.broken)} blocks are broken, and {len(found.behind)} whole ones lie behind the first "
@@ -136,5 +143,10 @@ def _copy(remains: Remains, out: Path, bar: ByteProgress, *, overwrite: bool) ->
             n_missing = number + 1 - len(heads)
             for arrays in remains.rows(frame):
                 writer.extend(*build(arrays))
-        writer.user_meta().update(meta := remains.user_meta(heads, n_missing))
+        try:
+            if heads or not broken:  # or nobody knows where they stand
+                writer.user_meta().update(remains.user_meta(heads, n_missing))
+        except FormatError as error:  # the disk does not give them
+            broken.append(error.with_traceback(None))
+        meta = dict(writer.user_meta())
     return Recovered(out, writer.n_records, len(heads), tuple(broken), meta)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -10,18 +12,21 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..errors import FileError, FormatError
+from ..errors import ChecksumError, FileError, FormatError
 from ..layout import (
     HEADER_PAGE_NBYTES,
     MAX_META_NBYTES,
     SECTION_META,
     TAIL_READ_NBYTES,
     TRAILER_NBYTES,
+    UNREADABLE,
     BlockWalk,
     Frame,
     Header,
+    RunCheck,
     align,
     find_meta,
+    guarded,
     header_nbytes,
     open_parts,
     parse_frame,
@@ -35,6 +40,7 @@ from .blocks import Ending
 #: A block of so many bytes is kept in memory while its records are taken out.
 _HELD_NBYTES = 64 << 20
 _ROWS_NBYTES = 8 << 20
+_AHEAD_NBYTES = 2 << 20
 #: More broken blocks than this are not told one by one.
 _MAX_BROKEN = 10_000
 
@@ -56,15 +62,25 @@ class _Bytes:
         start = self._held[0]
         if not self.holds(offset, nbytes):
             start = offset
-            self._read(offset, nbytes)
             self._held = (0, 0)
+            self._read(offset, nbytes)
             nbytes = min(nbytes, self._n_read)
         return memoryview(self._memory)[offset - start : offset - start + nbytes].toreadonly()
 
     def hold(self, offset: int, nbytes: int) -> None:
-        """Have these bytes in memory for the calls that come."""
-        self._read(offset, nbytes)
-        self._held = (offset, offset + self._n_read)
+        """Have these bytes in memory for the calls that come, if the disk gives all of them."""
+        self._held = (0, 0)
+        with suppress(OSError):  # whoever wants some of them is told
+            self._read(offset, nbytes)
+            self._held = (offset, offset + self._n_read)
+
+    def will_need(self, offset: int, nbytes: int) -> None:
+        """Have the system read ahead while these bytes are not needed yet, where it takes such a hint."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        with suppress(OSError):
+            for start in range(offset, offset + nbytes, _AHEAD_NBYTES):  # one call reads no more than that
+                os.posix_fadvise(self._file.fileno(), start, _AHEAD_NBYTES, os.POSIX_FADV_WILLNEED)
 
     def _read(self, offset: int, nbytes: int) -> None:
         if len(self._memory) < nbytes:
@@ -86,19 +102,39 @@ class _Bytes:
         self._file.close()
 
 
+@contextmanager
+def all_readable(path: Path) -> Generator[None]:
+    """Refuse to change a file of which the disk does not give all: another try, or another program, may get more.
+
+    Raises:
+        FileError: Something in the body met such a place.
+    """
+    try:
+        yield
+    except FormatError as error:
+        if error.rule != UNREADABLE:
+            raise
+        raise FileError(
+            f"{error}. Nothing was changed: try again, or have every block that can be read written to another file: "
+            f"`hsq recover {path} -o OUT`",
+            path=str(path),
+        ) from None
+
+
 @dataclass(slots=True)
 class Found:
     """What a look at all blocks found.
 
     ``heads`` are the frames of the whole blocks that stand in a row from block 0 on; ``behind`` are the numbers of
     whole blocks behind the first that is not. ``broken`` says what is wrong with those before the last whole one, and
-    with the one right behind it if there was any. ``torn`` is the number of a block whose frame has to be put in its
-    place again.
+    with the one right behind it if there was any; ``unreadable`` is the first of them of which the disk does not give
+    all. ``torn`` is the number of a block whose frame has to be put in its place again.
     """
 
     heads: list[bytes] = field(default_factory=list[bytes])
     behind: list[int] = field(default_factory=list[int])
     broken: list[FormatError] = field(default_factory=list[FormatError])
+    unreadable: FormatError | None = None
     n_records: int = 0
     torn: int | None = None
 
@@ -116,14 +152,15 @@ class Remains:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._read = _Bytes(path)
+        self._bytes = _Bytes(path)
+        self._read = guarded(self._bytes, str(path))
         try:
             self.header = self._parse_header()
         except BaseException:
-            self._read.close()
+            self._bytes.close()
             raise
-        self.walk = BlockWalk(self._read, self._read.nbytes, self.header, str(path))
-        self.nbytes = self._read.nbytes
+        self.nbytes = self._bytes.nbytes
+        self.walk = BlockWalk(self._bytes, self.nbytes, self.header, str(path))
 
     def _parse_header(self) -> Header:
         page = bytes(self._read(0, HEADER_PAGE_NBYTES))
@@ -134,7 +171,7 @@ class Remains:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._read.close()
+        self._bytes.close()
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
@@ -144,6 +181,8 @@ class Remains:
         for number, whole in self.blocks(step):
             if isinstance(whole, FormatError):
                 found.broken.append(whole)
+                if whole.rule == UNREADABLE:
+                    found.unreadable = found.unreadable or whole
                 continue
             frame, head, torn = whole
             if found.broken:
@@ -160,7 +199,7 @@ class Remains:
         """Every block there could be, with its frame, or what is wrong with it.
 
         Of blocks that are not whole, those behind the last whole one are left out, since nobody knows how many there
-        should be; but for one right behind it that was begun.
+        should be; but for one right behind it that was begun, and for those that the disk does not give.
 
         Args:
             step: Told how many bytes were checked.
@@ -171,12 +210,13 @@ class Remains:
         for number in range(self.walk.n_places):
             place = self.walk.place(number)
             if hold and self.header.stride <= _HELD_NBYTES:
-                self._read.hold(place, min(self.header.stride, self.nbytes - place))
+                self._bytes.hold(place, min(self.header.stride, self.nbytes - place))
+                self._bytes.will_need(place + self.header.stride, self.header.stride)
             try:
                 frame, head, torn = self._whole(number, first)
             except FormatError as error:
                 if len(broken) < _MAX_BROKEN:
-                    broken.append((number, error))
+                    broken.append((number, error.with_traceback(None)))  # whose frames would keep what they had read
             else:
                 first = first or frame
                 yield from broken
@@ -186,7 +226,9 @@ class Remains:
                     return  # no block comes behind a short one
             step(min(self.header.stride, self.nbytes - place))
         # Something else may stand there: the index, or what an earlier file left.
-        yield from (each for each in broken[:1] if self.walk.is_begun(each[0]))
+        for at, (number, error) in enumerate(broken):
+            if error.rule == UNREADABLE or (at == 0 and self.walk.is_begun(number)):
+                yield number, error
 
     def _whole(self, number: int, first: Frame | None) -> tuple[Frame, bytes, bool]:
         """The frame of a block all of whose runs are sound, its bytes, and whether only its copy is."""
@@ -220,20 +262,28 @@ class Remains:
     # --- taking ------------------------------------------------------------------------------------------------------
 
     def rows(self, frame: Frame) -> Iterator[list[Array]]:
-        """The records of a block, some at a time: an array for each column, only there until the next are asked for."""
+        """The records of a block, some at a time: an array for each column, only there until the next are asked for.
+
+        Raises:
+            ChecksumError: What is read now is not what was checked: the disk gives something else each time.
+        """
         columns = self.header.schema.columns
-        held = self._read.holds(frame.offset, frame.nbytes)
+        held = self._bytes.holds(frame.offset, frame.nbytes)
         record_nbytes = self.header.schema.record_nbytes
         step = max(1, _ROWS_NBYTES // record_nbytes if record_nbytes else frame.n_records)
+        checks = [RunCheck(chunk) for chunk in frame.chunks]
         for start in range(0, frame.n_records, step):
             n_rows = min(step, frame.n_records - start)
             arrays: list[Array] = []
-            for column, chunk in zip(columns, frame.chunks, strict=True):
+            for column, chunk, check in zip(columns, frame.chunks, checks, strict=True):
                 shape, dtype, nbytes = (n_rows, *column.field.shape), column.field.dtype, column.field.nbytes
                 if not nbytes:
                     arrays.append(np.ndarray(shape, dtype))
                     continue
                 data = self._read(frame.offset + chunk.offset + start * nbytes, n_rows * nbytes)
+                if not held and not check.goes_on(data):
+                    text = f"block {frame.number} is another one each time that it is read"
+                    raise ChecksumError(f"{self.path}: {text} [rule C1]", rule="C1", block=frame.number)
                 array = np.ndarray(shape, dtype, data)
                 arrays.append(array if held else array.copy())  # the next column would be read over it
             yield arrays
@@ -244,6 +294,9 @@ class Remains:
         Args:
             heads: The frames of the blocks that were found, the last of which must be the last of the file.
             n_missing: Blocks that were not found before it, whose entries are as long as that of the first.
+
+        Raises:
+            FormatError: The disk does not give what stands there.
         """
         if heads:
             last = self.frame(heads[-1])
@@ -254,16 +307,25 @@ class Remains:
         return find_meta(bytes(self._read(offset, nbytes)), str(self.path))
 
     def has_end(self) -> bool:
-        """Whether the file ends with a trailer that is its own; what stands before it may be damaged all the same."""
+        """Whether the file ends with a trailer that is its own; what stands before it may be damaged all the same.
+
+        Raises:
+            FormatError: The disk does not give it.
+        """
         nbytes = min(TRAILER_NBYTES, self.nbytes)
+        data = bytes(self._read(self.nbytes - nbytes, nbytes))
         try:
-            parse_trailer(bytes(self._read(self.nbytes - nbytes, nbytes)), str(self.path), self.nbytes, self.header)
+            parse_trailer(data, str(self.path), self.nbytes, self.header)
         except FormatError:
             return False
         return True
 
     def is_complete(self, found: Found) -> bool:
-        """Whether nothing is missing: all blocks are whole, and so is everything that stands behind them."""
+        """Whether nothing is missing: all blocks are whole, and so is everything that stands behind them.
+
+        Raises:
+            FormatError: The disk does not give what stands there.
+        """
         path = str(self.path)
 
         def read(offset: int, nbytes: int) -> bytes:
@@ -272,7 +334,9 @@ class Remains:
         try:
             parts = open_parts(read, self.nbytes, path)
             read_meta(path, parts.sections.get(SECTION_META), read)
-        except FormatError:
+        except FormatError as error:
+            if error.rule == UNREADABLE:
+                raise
             return False
         trailer, known = parts.trailer, self.ending(found.heads).known
         index = read(trailer.index_offset, trailer.index_nbytes)

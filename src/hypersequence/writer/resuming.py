@@ -13,7 +13,7 @@ from ..progress import ByteProgress
 from .blocks import FileBuilder, begin_file
 from .partfile import PartFile
 from .parts import parts_of, target_of
-from .remains import Found, Remains
+from .remains import Found, Remains, all_readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +36,29 @@ def take_up(path: Path, *, overwrite: bool, progress: bool) -> TakenUp:
     path = path if target_of(path) != path else _part_of(path)
     part = PartFile.take_up(path, target_of(path), overwrite=overwrite)  # first, so that nothing changes any more
     try:
-        with Remains(path) as remains:
+        part.settle()  # what is found is called safe from now on
+        with all_readable(path), Remains(path) as remains:
             with ByteProgress(f"checking {path.name}", remains.nbytes, progress) as bar:
                 found = remains.look(bar.advance)
-            part.flush()  # what was found may have been in memory only, and is called safe from now on
+            if found.unreadable is not None:
+                raise found.unreadable
             if found.behind:
                 warnings.warn(
                     f"{found.broken[0]}; {len(found.behind)} whole blocks behind it will be written again",
                     RuntimeWarning,
                     stacklevel=3,
                 )
-            return _go_on(remains, found, part, overwrite=overwrite)
+            taken = _go_on(remains, found, part, overwrite=overwrite)
     except BaseException:
         part.keep()
         raise
+    if taken.part is not part:  # it is no longer open, or some systems would not remove it
+        try:
+            part.discard()
+        except BaseException:
+            taken.part.discard()
+            raise
+    return taken
 
 
 def _part_of(target: Path) -> Path:
@@ -73,7 +82,7 @@ def _go_on(remains: Remains, found: Found, part: PartFile, *, overwrite: bool) -
     first, last = (remains.frame(heads[0]), remains.frame(heads[-1])) if heads else (None, None)
     short = last if last is not None and last.n_records < header.block_records else None
     if short is not None and short.number == 0 and not _fits(short, header):
-        return _begin_again(remains, short, meta, part, overwrite=overwrite)
+        return _begin_again(remains, short, meta, part.target, overwrite=overwrite)
     if not _fits(first, header):
         raise FileError(
             f"{part.path}: its blocks are not laid out as this release does it, so it cannot go on with them; "
@@ -90,9 +99,12 @@ def _go_on(remains: Remains, found: Found, part: PartFile, *, overwrite: bool) -
     return TakenUp(part, builder, header, found.n_records, meta)
 
 
-def _begin_again(remains: Remains, short: Frame, meta: dict[str, Any], old: PartFile, *, overwrite: bool) -> TakenUp:
-    """An only block that was made as small as it can be has no room for more records, so it is written once more."""
-    part = PartFile.create(old.target, overwrite=overwrite)
+def _begin_again(remains: Remains, short: Frame, meta: dict[str, Any], target: Path, *, overwrite: bool) -> TakenUp:
+    """An only block that was made as small as it can be has no room for more records, so it is written once more.
+
+    The old part file stays until the new one is on disk.
+    """
+    part = PartFile.create(target, overwrite=overwrite)
     try:
         builder = begin_file(part, remains.header, remains.header_data)
         _fill(builder, remains, short)
@@ -102,7 +114,6 @@ def _begin_again(remains: Remains, short: Frame, meta: dict[str, Any], old: Part
     except BaseException:
         part.discard()
         raise
-    old.discard()
     return TakenUp(part, builder, remains.header, short.n_records, meta)
 
 
