@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from benchmarks.compare import report
-from benchmarks.compare.figures import Figures
+from benchmarks.compare.figures import LIMIT, REFERENCE, Figures, quickest_ways
+from benchmarks.compare.goals import GOALS, Outcome
 from benchmarks.compare.results import Results
 from benchmarks.compare.run import Comparison, Form
 from benchmarks.compare.systems import contenders
@@ -18,6 +20,7 @@ from benchmarks.compare.workloads import Records, names, workload
 HERE = [
     "one copy",
     "np.take into aligned buffers",
+    "arrays in memory, x[numbers]",
     "one batch over and over",
     "HyperSequence, Loader into buffers",
     "HyperSequence, Loader",
@@ -59,14 +62,19 @@ def test_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     figures = Figures(results)
     assert figures.failures() == []
     hot = {each.contender: each for each in figures.hot("digits", "shuffled")}
-    assert hot.keys() == set(HERE) - {"one copy", "one batch over and over"}
+    assert hot.keys() == set(HERE) - {"one batch over and over"}
     assert all(each.exact and each.gb > 0 and each.pss for each in hot.values())
-    assert {name for name, each in hot.items() if not each.by_record} == {"HyperSequence, Loader, whole batches"}
+    assert {name for name, each in hot.items() if not each.by_record} == {
+        "one copy",
+        "HyperSequence, Loader, whole batches",
+    }
     assert hot["np.take into aligned buffers"].to_limit == 1
     assert figures.hot("digits", "sequential")[0].check["neighbours"] == 1
-    assert {each[0] for each in figures.writing("digits")} == {"hypersequence", "memmap"}
-    assert len(figures.cold("digits", "shuffled")) == len(HERE) - 2
-    assert len(figures.training("train", "digits")) == len(HERE) - 1
+    assert {each.files for each in figures.writing("digits")} == {"hypersequence", "memmap"}
+    assert len(figures.cold("digits", "shuffled")) == len(HERE) - 2  # in memory, and there to train on
+    trained = {each.contender: each for each in figures.training("train", "digits")}
+    assert trained.keys() == set(HERE) - {"one copy"}
+    assert trained["arrays in memory, x[numbers]"].lost == 0
     report.print_tables(results)
     assert "HyperSequence, Loader into buffers" in capsys.readouterr().out
     report.render(results, tmp_path)
@@ -74,6 +82,10 @@ def test_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert "$" not in page
     assert "784 B uint8 images" in page
     assert (tmp_path / "compare-shuffled.png").stat().st_size > 10_000
+    assert (tmp_path / "compare-disk.png").stat().st_size > 10_000
+    results.forget(["digits"])
+    assert Figures(Results(path)).workloads() == []
+    assert Results(path).find(stage="environment", contender="peers") is not None
 
 
 def test_who_fails_says_why(tmp_path: Path) -> None:
@@ -110,3 +122,120 @@ def test_every_contender_has_an_environment() -> None:
     for each in contenders().values():
         assert each.environment in ENVIRONMENTS, each.name
         assert set(each.workloads) <= set(names()), each.name
+
+
+# --- rows that were made up ------------------------------------------------------------------------------------------
+
+
+def rows(path: Path, *given: dict[str, Any]) -> Figures:
+    results = Results(path)
+    for row in given:
+        results.add(**{"workload": "pairs", "order": "shuffled", **row})
+    return Figures(results)
+
+
+def passes(
+    contender: str, kind: str, gb: list[float], group: str = "g", by_record: bool = True
+) -> list[dict[str, Any]]:
+    """A contender's check, and its rounds at so many GB/s."""
+    nbytes = workload("pairs").record_nbytes
+    check = {"neighbours": 0.0, "reach": 0.99, "wrong": 0, "dtypes": [], "kind": kind, "by_record": by_record}
+    common = {"contender": contender, "group": group, "stage": "hot", "mode": "consumed", "seconds": 1.0}
+    used = {"first_s": 0.1, "cpu_s": 1.0, "cpu_records": 1e9 / nbytes}
+    return [
+        {"stage": "check", "contender": contender, **check},
+        *({**common, **used, "round": n, "records": rate * 1e9 / nbytes} for n, rate in enumerate(gb)),
+    ]
+
+
+def test_others_are_compared_in_the_same_rounds(tmp_path: Path) -> None:
+    """Who was measured in a quick hour is not ahead of who was nearer to ours in a slow one."""
+    figures = rows(
+        tmp_path / "rows",
+        *passes(REFERENCE, "loader", [10, 10], "quick"),
+        *passes("Quick, loader", "loader", [4, 4], "quick"),
+        *passes(REFERENCE, "loader", [4, 4], "slow")[1:],
+        *passes("Slow, loader", "loader", [2, 2], "slow"),
+        *passes("Slow, by hand", "loop", [3, 3], "slow"),
+        *passes("Slow, not records", "loader", [3.9, 3.9], "slow", by_record=False),
+    )
+    best = figures.best("pairs", "shuffled", lambda each: each.is_loader)
+    assert best is not None and (best.contender, best.to_ours) == ("Slow, loader", 0.5)
+    goals = {goal.title: goal.outcome(figures, "pairs") for goal in GOALS}
+    assert goals["... times the best loader of others: 2"] == Outcome(2.0, True, "Slow, loader")
+    by_hand = goals["... times the best loop by hand: 1"]
+    assert by_hand.reached and by_hand.against == "Slow, by hand"
+    assert report._losses(figures) == "Nowhere in this run."
+    assert quickest_ways(figures)[-2:] == ["Slow, loader", "Slow, by hand"]
+
+
+def test_losses_are_told(tmp_path: Path) -> None:
+    figures = rows(
+        tmp_path / "rows",
+        *passes(REFERENCE, "loader", [4, 4, 8]),
+        *passes(LIMIT["shuffled"], "limit", [8, 8, 8]),
+        *passes("Other, loader", "loader", [6, 6, 6]),
+        *passes("Third, whole", "loader", [9, 9, 9], by_record=False),
+        *(
+            {
+                "stage": "write",
+                "contender": who,
+                "round": 0,
+                "records": 10,
+                "seconds": took,
+                "disk_nbytes": 1,
+                "order": None,
+            }
+            for who, took in (("memmap", 1), ("hypersequence", 2), ("other", 1.5))
+        ),
+        *(
+            {
+                "stage": "cold",
+                "contender": who,
+                "round": 0,
+                "records": n,
+                "seconds": 1,
+                "disk_nbytes": 1e6,
+                "disk_seconds": 1,
+                "first_s": 0.1,
+                "cpu_s": 1,
+                "cpu_records": n,
+            }
+            for who, n in ((REFERENCE, 400), ("Other, loader", 500))
+        ),
+    )
+    goals = {goal.title: goal.outcome(figures, "pairs") for goal in GOALS}
+    assert goals["shuffled from memory, of the limit: 0.85"] == Outcome(0.5, False)
+    assert not goals["... times the best loader of others: 2"].reached
+    assert goals["... times the best of others: 1"] == Outcome(0.8, False, "Other, loader")
+    assert goals["writing, of plain files: 0.85"] == Outcome(0.5, False)
+    assert goals["Keras on JAX, of arrays in memory: 0.97"].value is None
+    told = report._losses(figures)
+    assert "from memory: Other, loader, 1.50 times ours." in told
+    assert "Third, whole, which shuffles no records, 2.25 times ours." in told
+    assert "from disk: Other, loader" in told
+    assert "writing: other" in told and "writing: memmap" in told
+
+
+def test_a_line_that_was_cut_off_harms_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    Results(path).add(stage="a", workload="x")
+    with path.open("a") as file:
+        file.write('{"stage": "cut')
+    results = Results(path, commit="abc")
+    results.add(stage="b", workload="y")
+    again = Results(path)
+    assert [(row["stage"], row.get("commit")) for row in again.rows] == [("a", None), ("b", "abc")]
+    path.write_text("no row\n" + path.read_text())
+    with pytest.raises(ValueError, match="Expecting value"):
+        Results(path)
+
+
+def test_who_failed_and_then_did_not_is_no_failure(tmp_path: Path) -> None:
+    figures = rows(
+        tmp_path / "rows",
+        {"stage": "failed", "at": "write", "contender": "one", "error": "no room", "order": None},
+        {"stage": "failed", "at": "write", "contender": "other", "error": "no room", "order": None},
+        {"stage": "write", "contender": "one", "order": None},
+    )
+    assert [row["contender"] for row in figures.failures()] == ["other"]

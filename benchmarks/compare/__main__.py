@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 from pathlib import Path
 
 from . import report
 from .environments import ENVIRONMENTS
+from .figures import Figures, quickest_ways
 from .results import Results
 from .run import Comparison, Form
 from .systems import contenders
@@ -26,29 +28,6 @@ from .workloads import names
 
 QUICK = Form(workloads=("images", "pairs"), share=0.25, rounds=3, seconds=0.4, writes=1, cold=0, write_seconds=8)
 FULL = Form(workloads=tuple(names()), share=1.0, rounds=5, seconds=0.6, writes=5, cold=5, write_seconds=15)
-#: In the five minutes' form: each system in the quickest of its ways.
-QUICKEST = [
-    "one copy",
-    "np.take into aligned buffers",
-    "HyperSequence, Loader into buffers",
-    "HyperSequence, Loader",
-    "HyperSequence 0.10.0",
-    "DataLoader over np.memmap, by batch, 0 workers",
-    "FFCV, os_cache=True",
-    "Grain, MapDataset, 2 threads",
-    "h5py, chunks of 1 MiB, slices",
-    "HF Datasets, iter of NumPy arrays",
-    "HF Datasets, Arrow by hand into aligned buffers",
-    "Lance, LanceDataset",
-    "LitData, 0 workers",
-    "LMDB, DataLoader by batch, 0 workers",
-    "MosaicML Streaming, LocalDataset, 0 workers",
-    "tensordict, indexed by hand",
-    "tf.data, saved batches",
-    "TFRecord, tf.data",
-    "WebDataset, 0 workers",
-    "Zarr, chunks of batches",
-]
 _KEPT = Path(__file__).parent / "results.jsonl"
 
 
@@ -63,6 +42,9 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="only list workloads and contenders")
     parser.add_argument("--workload", action="append", choices=names(), help="only this one (may be repeated)")
     parser.add_argument("--contender", action="append", default=[], help="only this one (may be repeated)")
+    parser.add_argument(
+        "--again", action="store_true", help="measure the workloads anew: what is known of them goes first"
+    )
     parser.add_argument("--share", type=float, help="share of the records, 1 for half a gigabyte")
     parser.add_argument("--rounds", type=int, help="repetitions of each figure")
     parser.add_argument("--cold", type=int, help="repetitions with files out of the page cache")
@@ -85,6 +67,8 @@ def main() -> None:
             parser.error(f"{given.results or _KEPT} holds no results; --full makes them, --results names others")
         report.render(kept, ROOT / "docs")
         return
+    if given.full and given.results is None and any((given.share, given.rounds, given.cold)):
+        parser.error("the results that are kept are those of the whole form; --results names another file for others")
     form = FULL if given.full else QUICK
     changes = {"share": given.share, "rounds": given.rounds, "cold": given.cold, "workloads": given.workload}
     form = Form(**{**form.__dict__, **{name: value for name, value in changes.items() if value is not None}})
@@ -95,9 +79,25 @@ def main() -> None:
     path = given.results or (_KEPT if given.full else given.where / "quick.jsonl")
     if not given.full and given.results is None:
         path.unlink(missing_ok=True)
-    results = Results(path)
-    Comparison(form, given.contender or ([] if given.full else QUICKEST), given.where, results).run()
+    results = Results(path, commit=_commit())
+    if given.again:
+        results.forget(form.workloads)
+    chosen = given.contender
+    if not given.full and not chosen:  # each system in the quickest of its ways, as the whole form found it
+        chosen = quickest_ways(Figures(Results(_KEPT)))
+    Comparison(form, chosen, given.where, results).run()
     report.print_tables(results)
+
+
+def _commit() -> str:
+    """What is measured: the commit, and a mark if what is measured was changed since."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "src", "benchmarks", f":!{_KEPT.relative_to(ROOT)}")
+    return (git("rev-parse", "--short", "HEAD") or "no commit") + (" with changes" if changed else "")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,7 +45,8 @@ class Contender:
         shuffle: How ``"shuffled"`` is done; ``None`` if it can only go in order.
         device_ready: Whether batches lie in memory that is used again and could be a device's staging memory, so that
             no copy is owed.
-        is_limit: Whether this is the machine, not a system.
+        kind: ``"loader"``, what a system has for feeding training, or for reading many records at once; ``"loop"``, a
+            person's own loop over what it stores, which assembles batches itself; ``"limit"``, the machine.
         workloads: For which this makes sense; all if empty.
         note: What a reader should know.
         keras: Gives what Keras's ``fit`` is given, with batches in shuffled order and labels below ten.
@@ -60,14 +61,20 @@ class Contender:
     write: Callable[[Workload, Records, Path], None]
     open: Callable[[Workload, Path, Order], Epochs] | None
     shuffle: Shuffle | None = None
+    _: KW_ONLY
     device_ready: bool = False
-    is_limit: bool = False
+    kind: Literal["loader", "loop", "limit"] = "loader"
     workloads: tuple[str, ...] = field(default=())
     note: str = ""
     keras: Callable[[Workload, Path], dict[str, Any]] | None = None
     backend: Literal["tensorflow", "jax"] | None = None
     only_trains: bool = False
     in_memory: bool = False
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether this is the machine, not a system."""
+        return self.kind == "limit"
 
     def orders(self) -> tuple[Order, ...]:
         """In which orders it can go."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from .results import Results, Row
 from .workloads import names, workload
@@ -12,11 +13,13 @@ from .workloads import names, workload
 OURS = "HyperSequence"
 #: Ours that goes in every group of contenders, beside the limit.
 REFERENCE = "HyperSequence, Loader into buffers"
+#: What one copy of the same bytes takes.
+COPY = "one copy"
 #: Beside which contenders are shown.
-LIMIT = {"sequential": "one copy", "shuffled": "np.take into aligned buffers"}
+LIMIT = {"sequential": COPY, "shuffled": "np.take into aligned buffers"}
 
 #: What stands for no waiting at all, for each kind of training: its name begins so.
-FLOOR = {"train": "one batch over and over", "fit tensorflow": "arrays in memory", "fit jax": "arrays in memory"}
+FLOOR = {"train": "arrays in memory", "fit tensorflow": "arrays in memory", "fit jax": "arrays in memory"}
 
 
 def system(contender: str) -> str:
@@ -26,15 +29,21 @@ def system(contender: str) -> str:
 
 @dataclass(frozen=True)
 class Figure:
-    """A contender's figures for a workload and an order."""
+    """A contender's figures for a workload and an order, with files in memory.
+
+    ``to_limit``, ``to_ours`` and ``to_copy`` compare with others in the same ``n`` rounds; ``gb`` by itself may be of
+    another hour than that of other systems.
+    """
 
     contender: str
     check: Row
+    n: int
     gb: float
     low: float
     high: float
     to_limit: float | None
     to_ours: float | None
+    to_copy: float | None
     records: float
     handed: float | None
     first_ms: float
@@ -45,7 +54,7 @@ class Figure:
     @property
     def is_limit(self) -> bool:
         """Whether this is the machine, not a system."""
-        return bool(self.check.get("is_limit"))
+        return self.check["kind"] == "limit"
 
     @property
     def is_ours(self) -> bool:
@@ -53,19 +62,62 @@ class Figure:
         return system(self.contender) == OURS
 
     @property
-    def is_by_hand(self) -> bool:
+    def is_loop(self) -> bool:
         """Whether somebody wrote a loop of their own over a system's files, instead of using its loader."""
-        return "by hand" in self.contender
+        return self.check["kind"] == "loop"
+
+    @property
+    def is_loader(self) -> bool:
+        """Whether this is somebody else's loader, or what stands in for one."""
+        return not (self.is_limit or self.is_ours or self.is_loop)
 
     @property
     def by_record(self) -> bool:
-        """Whether what came was an order of records, as far as one epoch shows it."""
-        return self.check["neighbours"] < 0.1 and self.check["reach"] > 0.5
+        """Whether the order was one of all records: its maker says so, and an epoch that was looked at agrees."""
+        return bool(self.check.get("by_record")) and self.check["neighbours"] < 0.1 and self.check["reach"] > 0.5
 
     @property
     def exact(self) -> bool:
         """Whether values came as they were written."""
         return not self.check["wrong"]
+
+
+@dataclass(frozen=True)
+class Cold:
+    """A contender's figures with files on disk; ``ratio`` is to the disk's own rate right before, on the same files."""
+
+    contender: str
+    n: int
+    gb: float
+    low: float
+    high: float
+    ratio: float
+    disk_gb: float
+    first_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class Written:
+    """What writing took; ``ratio`` is to plain files in the same round, ``size`` bytes on disk for each byte."""
+
+    files: str
+    n: int
+    gb: float
+    ratio: float | None
+    size: float
+    is_whole: bool
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Records a second in training, and the share of the time that was lost beside data in memory, round by round."""
+
+    contender: str
+    records: float
+    lost: float | None
+    least: float | None
+    most: float | None
 
 
 class Figures:
@@ -85,13 +137,13 @@ class Figures:
 
     def hot(self, name: str, order: str) -> list[Figure]:
         """The contenders, the fastest first."""
-        checks = {row["contender"]: row for row in self._of("check", name, order)}
+        checks = self.checks(name, order)
         memory = _by_contender(self._of("memory", name, order))
         nbytes = workload(name).record_nbytes
         rows = self._of("hot", name, order)
         consumed = _by_contender(row for row in rows if row["mode"] == "consumed")
         handed = _by_contender(row for row in rows if row["mode"] == "handed")
-        limit, ours = (_of_rounds(consumed.get(who, []), nbytes) for who in (LIMIT[order], REFERENCE))
+        limit, ours, copy = (_of_rounds(consumed.get(who, []), nbytes) for who in (LIMIT[order], REFERENCE, COPY))
         figures: list[Figure] = []
         for contender, mine in consumed.items():
             rates = [_gb(row, nbytes) for row in mine]
@@ -100,11 +152,13 @@ class Figures:
                 Figure(
                     contender=contender,
                     check=checks[contender],
+                    n=len(rates),
                     gb=statistics.median(rates),
                     low=min(rates),
                     high=max(rates),
                     to_limit=_median_ratio(mine, limit, nbytes),
                     to_ours=_median_ratio(mine, ours, nbytes),
+                    to_copy=_median_ratio(mine, copy, nbytes),
                     records=statistics.median(rates) * 1e9 / nbytes,
                     handed=_median(handed.get(contender, []), lambda row: _gb(row, nbytes)),
                     first_ms=statistics.median(row["first_s"] for row in mine) * 1e3,
@@ -115,49 +169,76 @@ class Figures:
             )
         return sorted(figures, key=lambda figure: -figure.gb)
 
-    def best_peer(self, name: str, order: str, pick: Callable[[Figure], bool] = lambda figure: True) -> Figure | None:
-        """The fastest system's loader that is neither ours nor the machine's nor somebody's own loop."""
-        others = (each for each in self.hot(name, order) if not (each.is_limit or each.is_ours or each.is_by_hand))
-        return next((each for each in others if pick(each)), None)
+    def checks(self, name: str, order: str) -> dict[str, Row]:
+        """What came of an epoch of each contender."""
+        return {row["contender"]: row for row in self._of("check", name, order)}
 
-    def best_of_ours(self, name: str, order: str) -> Figure | None:
-        """Ours at its fastest; shuffled, of those that shuffle records."""
-        ours = (each for each in self.hot(name, order) if each.is_ours)
-        return next((each for each in ours if order == "sequential" or each.by_record), None)
+    def best(self, name: str, order: str, pick: Callable[[Figure], bool]) -> Figure | None:
+        """Of those that gave what was written, shuffled if that was asked for, the one that is nearest to ours."""
+        able = [
+            each
+            for each in self.hot(name, order)
+            if pick(each) and each.exact and each.to_ours is not None and (order == "sequential" or each.by_record)
+        ]
+        return max(able, key=lambda each: each.to_ours or 0, default=None)
 
-    def cold(self, name: str, order: str) -> list[tuple[str, float, float, float]]:
-        """Contender, GB/s, ratio to the disk over the same files, ms to the first batch; the fastest first."""
+    def ours(self, name: str, order: str, contender: str = REFERENCE) -> Figure | None:
+        """One of ours; the default if nothing else is said."""
+        return next((each for each in self.hot(name, order) if each.contender == contender), None)
+
+    def cold(self, name: str, order: str) -> list[Cold]:
+        """The contenders with files on disk, the fastest first."""
         nbytes = workload(name).record_nbytes
-        found: list[tuple[str, float, float, float]] = []
+        found: list[Cold] = []
         for contender, mine in _by_contender(self._of("cold", name, order)).items():
             rates = [_gb(row, nbytes) for row in mine]
             disk = [row["disk_nbytes"] / row["disk_seconds"] / 1e9 for row in mine]
-            ratio = statistics.median(rate / beside for rate, beside in zip(rates, disk, strict=True))
-            first = statistics.median(row["first_s"] for row in mine) * 1e3
-            found.append((contender, statistics.median(rates), ratio, first))
-        return sorted(found, key=lambda each: -each[1])
+            found.append(
+                Cold(
+                    contender=contender,
+                    n=len(rates),
+                    gb=statistics.median(rates),
+                    low=min(rates),
+                    high=max(rates),
+                    ratio=statistics.median(rate / beside for rate, beside in zip(rates, disk, strict=True)),
+                    disk_gb=statistics.median(disk),
+                    first_s=statistics.median(row.get("open_s", 0) + row["first_s"] for row in mine),
+                    cpu_s=statistics.median(row["cpu_s"] / (row["cpu_records"] * nbytes / 1e9) for row in mine),
+                )
+            )
+        return sorted(found, key=lambda each: -each.gb)
 
-    def writing(self, name: str) -> list[tuple[str, float, float | None, float, bool]]:
-        """Files, GB/s, ratio to plain files within each round, bytes on disk a byte, and whether all was written."""
+    def writing(self, name: str) -> list[Written]:
+        """Who wrote how fast, the fastest first."""
         nbytes = workload(name).record_nbytes
         rows = _by_contender(row for row in self._rows if row["stage"] == "write" and row["workload"] == name)
         plain = {row["round"]: row["records"] * nbytes / row["seconds"] for row in rows.get("memmap", [])}
         most = max((row["records"] for mine in rows.values() for row in mine), default=0)
-        found: list[tuple[str, float, float | None, float, bool]] = []
+        found: list[Written] = []
         for files, mine in rows.items():
             rates = [row["records"] * nbytes / row["seconds"] for row in mine]
             ratios = [
                 rate / plain[row["round"]] for rate, row in zip(rates, mine, strict=True) if row["round"] in plain
             ]
-            size = statistics.median(row["disk_nbytes"] / (row["records"] * nbytes) for row in mine)
-            done = all(row["records"] == most for row in mine)
             found.append(
-                (files, statistics.median(rates) / 1e9, statistics.median(ratios) if ratios else None, size, done)
+                Written(
+                    files=files,
+                    n=len(rates),
+                    gb=statistics.median(rates) / 1e9,
+                    ratio=statistics.median(ratios) if ratios else None,
+                    size=statistics.median(row["disk_nbytes"] / (row["records"] * nbytes) for row in mine),
+                    is_whole=all(row["records"] == most for row in mine),
+                )
             )
-        return sorted(found, key=lambda each: -each[1])
+        return sorted(found, key=lambda each: -each.gb)
 
-    def training(self, stage: str, name: str) -> list[tuple[str, float, float | None]]:
-        """Contender, records/s, and the share of the time that is lost to data within each round; the fastest first.
+    def disk_writes(self, name: str) -> float | None:
+        """GB/s of the disk itself, past the page cache."""
+        rows = [row for row in self._rows if row["stage"] == "write directly" and row["workload"] == name]
+        return _median(rows, lambda row: row["nbytes"] / row["seconds"] / 1e9)
+
+    def training(self, stage: str, name: str) -> list[Trained]:
+        """The contenders, the fastest first.
 
         Args:
             stage: ``"train"``, PyTorch's loop, or ``"fit tensorflow"`` and ``"fit jax"``, Keras's.
@@ -166,18 +247,26 @@ class Figures:
         rows = _by_contender(self._of(stage, name, "shuffled"))
         floors = [mine for contender, mine in rows.items() if contender.startswith(FLOOR[stage])]
         floor = {row["round"]: row["records"] / row["seconds"] for mine in floors for row in mine}
-        found: list[tuple[str, float, float | None]] = []
+        found: list[Trained] = []
         for contender, mine in rows.items():
             rates = [row["records"] / row["seconds"] for row in mine]
             lost = [
                 1 - rate / floor[row["round"]] for rate, row in zip(rates, mine, strict=True) if row["round"] in floor
             ]
-            found.append((contender, statistics.median(rates), statistics.median(lost) if lost else None))
-        return sorted(found, key=lambda each: -each[1])
+            middle = statistics.median(lost) if lost else None
+            found.append(
+                Trained(contender, statistics.median(rates), middle, min(lost, default=None), max(lost, default=None))
+            )
+        return sorted(found, key=lambda each: -each.records)
 
     def failures(self) -> list[Row]:
-        """What could not be measured."""
-        return [row for row in self._rows if row["stage"] == "failed"]
+        """What could not be measured, also when it was tried again."""
+        done = {_what(row["stage"], row) for row in self._rows if row["stage"] != "failed"}
+        return [row for row in self._rows if row["stage"] == "failed" and _what(row["at"], row) not in done]
+
+    def commits(self, name: str) -> list[str]:
+        """Of which versions of this repository a workload's figures are, the oldest first."""
+        return list(dict.fromkeys(row.get("commit", "?") for row in self._rows if row.get("workload") == name))
 
     def machines(self) -> list[Row]:
         """What was measured on, day by day."""
@@ -191,6 +280,27 @@ class Figures:
         return [
             row for row in self._rows if (row["stage"], row.get("workload"), row.get("order")) == (stage, name, order)
         ]
+
+
+def quickest_ways(figures: Figures) -> list[str]:
+    """Of each system the loader and the loop that came nearest to ours, on average; and the limits.
+
+    A way that shuffles records goes before those that do not.
+    """
+    sums: dict[tuple[str, bool], dict[str, list[tuple[bool, float]]]] = {}
+    kept: dict[str, None] = {COPY: None, LIMIT["shuffled"]: None, REFERENCE: None}
+    for name in figures.workloads():
+        for each in figures.hot(name, "shuffled"):
+            if not each.is_limit and not each.is_ours and each.to_ours is not None:
+                ways = sums.setdefault((system(each.contender), each.is_loop), {})
+                ways.setdefault(each.contender, []).append((each.by_record, each.to_ours))
+    for ways in sums.values():
+        kept[max(ways, key=lambda way: tuple(map(statistics.mean, zip(*ways[way], strict=True))))] = None
+    return list(kept)
+
+
+def _what(stage: str, row: Row) -> tuple[Any, ...]:
+    return stage, row.get("workload"), row.get("order"), row.get("contender")
 
 
 def _by_contender(rows: Iterable[Row]) -> dict[str, list[Row]]:

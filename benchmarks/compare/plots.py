@@ -3,51 +3,104 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .figures import LIMIT, Figure, Figures, system
+from .figures import OURS, REFERENCE, Figure, Figures, system
+from .results import Row
+from .systems import contenders
 from .workloads import workload
 
-_OURS, _PEER, _NOT_RECORDS = "#0b6e4f", "#6c8ebf", "#d5dbe5"
+_OURS, _PEER, _LOOP, _LESS = "#0b6e4f", "#6c8ebf", "#b39ddb", "#d5dbe5"
+
+
+class Bar(NamedTuple):
+    """One of a picture."""
+
+    label: str
+    value: float
+    colour: str
 
 
 def draw(figures: Figures, docs: Path) -> None:
-    """``compare-shuffled.png``: every workload, the quickest way of each system."""
+    """``compare-shuffled.png`` and ``compare-disk.png``: every workload, the quickest way of each system."""
     import matplotlib as mpl
 
     mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    names = [name for name in figures.workloads() if figures.hot(name, "shuffled")]
+    bars = {name: _from_memory(figures.hot(name, "shuffled")) for name in names}
+    title = (
+        "Shuffled, files in memory: into the consumer's buffers, as a share of the limit (dashed) in the same rounds"
+    )
+    _panels(bars, title, docs / "compare-shuffled.png")
+    names = [name for name in figures.workloads() if figures.cold(name, "shuffled")]
+    bars = {name: _from_disk(figures, name) for name in names}
+    title = "Shuffled, files on disk: as a share of what the disk gives by itself (dashed) right before"
+    _panels(bars, title, docs / "compare-disk.png")
 
-    names = figures.workloads()
-    n_rows = -(-len(names) // 2)
-    figure, axes = plt.subplots(n_rows, 2, figsize=(12, 4.2 * n_rows), squeeze=False)
-    for axis, name in zip(axes.flat, names, strict=False):
-        _bars(axis, figures.hot(name, "shuffled"), workload(name).title)
-    for axis in axes.flat[len(names) :]:
+
+def _panels(bars: dict[str, list[Bar]], title: str, path: Path) -> None:
+    from matplotlib import pyplot as plt
+    from matplotlib.patches import Patch
+
+    n_rows = -(-max(1, len(bars)) // 2)
+    figure, axes = plt.subplots(n_rows, 2, figsize=(12, 4.4 * n_rows), squeeze=False)
+    for axis, (name, shown) in zip(axes.flat, bars.items(), strict=False):
+        _bars(axis, shown, workload(name).title)
+    for axis in axes.flat[len(bars) :]:
         axis.set_visible(False)
-    figure.suptitle("Shuffled, files in memory: GB/s into the consumer's buffers, the quickest way of each system")
-    figure.tight_layout(rect=(0, 0, 1, 0.98))
-    figure.savefig(docs / "compare-shuffled.png", dpi=80)
+    kinds = {"HyperSequence": _OURS, "loader": _PEER, "loop by hand": _LOOP, "shuffles less than records": _LESS}
+    patches = [Patch(color=colour, label=label) for label, colour in kinds.items()]
+    figure.legend(handles=patches, loc="lower center", ncols=4, frameon=False, fontsize=9)
+    figure.suptitle(title, fontsize=11)
+    figure.tight_layout(rect=(0, 0.03, 1, 0.98))
+    figure.savefig(path, dpi=80)
     plt.close(figure)
 
 
-def _bars(axis: Any, hot: list[Figure], title: str) -> None:
-    best: dict[str, Figure] = {}
-    for each in sorted(hot, key=lambda each: not each.by_record):  # whole batches only of who shuffles nothing smaller
-        if not each.is_limit:
-            best.setdefault(system(each.contender), each)
-    shown = sorted(best.values(), key=lambda each: each.gb)
-    colours = [_OURS if each.is_ours else _PEER if each.by_record else _NOT_RECORDS for each in shown]
-    spread = [[each.gb - each.low for each in shown], [each.high - each.gb for each in shown]]
-    axis.barh([system(each.contender) for each in shown], [each.gb for each in shown], color=colours)
-    middles = [each.gb for each in shown]
-    axis.errorbar(middles, range(len(shown)), xerr=spread, fmt="none", ecolor="#444", elinewidth=0.8)
-    for row, each in enumerate(shown):  # behind the whisker
-        axis.annotate(f"{each.gb:.2g}", (each.high, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
-    limit = next((each for each in hot if each.contender == LIMIT["shuffled"]), None)
-    if limit is not None:
-        axis.axvline(limit.gb, color="#b00", linestyle="--", linewidth=1)
-        axis.annotate(" limit", (limit.gb, 0), color="#b00", fontsize=8)
+def _bars(axis: Any, shown: list[Bar], title: str) -> None:
+    """On a logarithmic axis: between the first and the last there are factors of a thousand."""
+    shown = sorted(shown, key=lambda bar: bar.value)
+    axis.barh([bar.label for bar in shown], [bar.value for bar in shown], color=[bar.colour for bar in shown])
+    axis.set_xscale("log")
+    axis.axvline(1, color="#b00", linestyle="--", linewidth=1, zorder=0)
+    for row, bar in enumerate(shown):
+        axis.annotate(f"{bar.value:.2g}", (bar.value, row), (3, 0), textcoords="offset points", va="center", fontsize=7)
+    axis.margins(x=0.12)
     axis.set_title(title, fontsize=10)
     axis.tick_params(labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _from_memory(hot: list[Figure]) -> list[Bar]:
+    best: dict[str, Bar] = {}
+    for each in sorted(hot, key=lambda each: (not each.by_record, -(each.to_limit or 0))):
+        if not each.is_limit and each.to_limit is not None and not _is_another_of_ours(each.contender):
+            label = f"{system(each.contender)}, by hand" if each.is_loop else system(each.contender)
+            best.setdefault(label, Bar(label, each.to_limit, _colour(each.contender, each.check)))
+    return list(best.values())
+
+
+def _from_disk(figures: Figures, name: str) -> list[Bar]:
+    ways, best = contenders(), dict[str, Bar]()
+    checks = figures.checks(name, "shuffled")
+    by_ratio = sorted(figures.cold(name, "shuffled"), key=lambda each: -each.ratio)
+    for each in sorted(by_ratio, key=lambda each: not checks.get(each.contender, {}).get("by_record")):
+        check = checks.get(each.contender)
+        known = check is not None and each.contender in ways and not _is_another_of_ours(each.contender)
+        if known and check["kind"] != "limit":
+            label = f"{system(each.contender)}, by hand" if check["kind"] == "loop" else system(each.contender)
+            best.setdefault(label, Bar(label, each.ratio, _colour(each.contender, check)))
+    return list(best.values())
+
+
+def _is_another_of_ours(contender: str) -> bool:
+    """Ours, and not the default."""
+    return system(contender) == OURS and contender != REFERENCE
+
+
+def _colour(contender: str, check: Row) -> str:
+    if system(contender) == OURS:
+        return _OURS
+    if not check.get("by_record"):
+        return _LESS
+    return _LOOP if check["kind"] == "loop" else _PEER

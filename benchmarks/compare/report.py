@@ -5,18 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-from .figures import FLOOR, LIMIT, OURS, Figure, Figures, system
+from .figures import FLOOR, LIMIT, OURS, REFERENCE, Cold, Figure, Figures, Trained, system
+from .goals import GOALS, Outcome
 from .results import Results, Row
 from .systems import contenders
 from .workloads import names, workload
 
 Table = list[list[str]]
-#: The share of the limit that we mean to reach.
-GOAL = 0.85
-#: And of what the disk gives by itself.
-GOAL_ON_DISK = 0.9
-#: And of what Keras makes of arrays in memory.
-GOAL_IN_FIT = {"fit tensorflow": 0.97, "fit jax": 0.97}
 _PAGE = Path(__file__).parent / "page.md"
 _TRAINING = {
     "train": "training a small PyTorch model",
@@ -25,10 +20,10 @@ _TRAINING = {
 }
 _HOT = [
     "",
-    "GB/s consumed",
-    "spread",
     "of the limit",
     "of ours",
+    "GB/s consumed",
+    "rounds, spread",
     "records/s",
     "GB/s handed",
     "first batch",
@@ -82,6 +77,7 @@ def render(results: Results, docs: Path) -> None:
     page = Template(_PAGE.read_text()).substitute(
         machine=_machines(figures.machines()),
         summary=_markdown(_summary(figures)),
+        goals=_markdown(_goals(figures)),
         losses=_losses(figures),
         workloads="\n\n".join(parts),
         failures=_failures(figures),
@@ -110,125 +106,153 @@ def _figure(each: Figure, order: str) -> list[str]:
         came = f"VALUES CHANGED ({', '.join(each.check['dtypes'])}) {came}"
     return [
         each.contender,
-        f"{each.gb:.3g}",
-        f"{each.low:.3g}–{each.high:.3g}",
-        _number(each.to_limit, ".2f"),
-        _number(each.to_ours, ".2g"),
+        _short(each.to_limit),
+        _short(each.to_ours),
+        _short(each.gb),
+        _spread(each.n, each.low, each.high),
         f"{each.records:,.0f}",
-        _number(each.handed, ".3g"),
-        f"{each.first_ms:.3g} ms",
-        f"{each.cpu_s:.2g}",
-        f"{_number(each.pss, '.0f')} MB",
-        f"{_number(each.anonymous, '.0f')} MB",
+        _short(each.handed),
+        f"{_short(each.first_ms)} ms",
+        _short(each.cpu_s),
+        "–" if each.pss is None else f"{each.pss:,.0f} MB",
+        "–" if each.anonymous is None else f"{each.anonymous:,.0f} MB",
         came,
     ]
 
 
-def _cold(cold: list[tuple[str, float, float, float]]) -> Table:
-    rows = [[who, f"{gb:.3g}", f"{ratio:.2f}", f"{first:.3g} ms"] for who, gb, ratio, first in cold]
-    return [["", "GB/s", "of the disk", "first batch"], *rows]
+def _cold(cold: list[Cold]) -> Table:
+    rows = [
+        [
+            each.contender,
+            _short(each.gb),
+            _spread(each.n, each.low, each.high),
+            _short(each.ratio),
+            _short(each.disk_gb),
+            f"{each.first_s:.2f} s",
+            _short(each.cpu_s),
+        ]
+        for each in cold
+    ]
+    head = ["", "GB/s", "rounds, spread", "of the disk", "the disk, GB/s", "opened, and first batch", "CPU s/GB"]
+    return [head, *rows]
 
 
-def _trained(trained: list[tuple[str, float, float | None]]) -> Table:
-    rows = [[who, f"{records:,.0f}", _number(lost, ".1%")] for who, records, lost in trained]
-    return [["", "records/s", "time lost"], *rows]
+def _trained(trained: list[Trained]) -> Table:
+    rows = [
+        [
+            each.contender,
+            f"{each.records:,.0f}",
+            "–" if each.lost is None else f"{each.lost:.0%}",
+            "–" if each.least is None or each.most is None else f"{each.least:.0%} to {each.most:.0%}",
+        ]
+        for each in trained
+    ]
+    return [["", "records/s", "time lost", "round by round"], *rows]
 
 
 def _writing(figures: Figures, name: str) -> Table:
     rows = [
-        [files, f"{gb:.3g}", _number(ratio, ".2f"), f"{size:.2f}", "" if done else "stopped by the time limit"]
-        for files, gb, ratio, size, done in figures.writing(name)
+        [
+            each.files,
+            _short(each.gb),
+            str(each.n),
+            _short(each.ratio),
+            f"{each.size:.2f}",
+            "" if each.is_whole else "stopped by the time limit",
+        ]
+        for each in figures.writing(name)
     ]
-    return [["", "GB/s", "of plain files", "bytes on disk a byte", ""], *rows]
+    disk = figures.disk_writes(name)
+    rows += [["*the disk itself, `O_DIRECT`*", _short(disk), "", "", "", ""]] if disk else []
+    return [["", "GB/s", "rounds", "of plain files", "disk bytes per data byte", ""], *rows]
 
 
 def _summary(figures: Figures) -> Table:
-    """The best of each system that truly shuffles records, and how far ours is from the best of them and the limit."""
+    """The best of each system that truly shuffles records, of ours the default, as a share of the limit."""
     names_ = figures.workloads()
-    best: dict[str, dict[str, Figure]] = {}
+    best: dict[str, dict[str, float]] = {}
     for name in names_:
         for each in figures.hot(name, "shuffled"):
-            if each.by_record and each.exact:
-                best.setdefault(_shown(each), {}).setdefault(name, each)
-    order = sorted(best, key=lambda who: -sum(best[who][name].gb for name in names_ if name in best[who]))
-    rows = [[who, *(f"{best[who][name].gb:.3g}" if name in best[who] else "–" for name in names_)] for who in order]
-    peers = [figures.best_peer(name, "shuffled", lambda each: each.by_record and each.exact) for name in names_]
-    ours = [figures.best_of_ours(name, "shuffled") for name in names_]
-    rows.append(["ours / best loader of others", *(_number(_times_ours(peer), ".1f") for peer in peers)])
-    rows.append(["ours / limit", *(_number(each and each.to_limit, ".2f") for each in ours)])
+            if each.is_ours and each.contender != REFERENCE:
+                continue
+            if each.by_record and each.exact and each.to_limit is not None:
+                of_system = best.setdefault(_shown(each), {})
+                of_system[name] = max(of_system.get(name, 0), each.to_limit)
+    order = sorted(best, key=lambda who: -sum(best[who].values()) / len(best[who]))
+    rows = [[who, *(_short(best[who].get(name)) for name in names_)] for who in order]
     return [["", *(workload(name).title for name in names_)], *rows]
 
 
 def _shown(each: Figure) -> str:
-    return f"{system(each.contender)}, by hand" if each.is_by_hand else system(each.contender)
+    if each.is_limit:
+        return f"*{each.contender}*"
+    return f"{system(each.contender)}, by hand" if each.is_loop else system(each.contender)
 
 
-def _times_ours(peer: Figure | None) -> float | None:
-    return 1 / peer.to_ours if peer and peer.to_ours else None
+def _goals(figures: Figures) -> Table:
+    """Every goal and what came of it."""
+    names_ = figures.workloads()
+    rows = [[goal.title, *(_outcome(goal.outcome(figures, name)) for name in names_)] for goal in GOALS]
+    return [["", *(workload(name).title for name in names_)], *rows]
+
+
+def _outcome(outcome: Outcome) -> str:
+    if outcome.value is None:
+        return "–"
+    against = f" ({outcome.against})" if outcome.against else ""
+    return f"{outcome.value:.2f} {'✓' if outcome.reached else '✗'}{against}"
 
 
 def _losses(figures: Figures) -> str:
-    """Where somebody is faster, or we are further from the limit than we mean to be."""
+    """Whoever is faster than we are, anywhere: in the same rounds from memory, and in writing, in medians from disk."""
+    limits = {who for who, each in contenders().items() if each.is_limit}
     found: list[str] = []
-    floors = {who for who, each in contenders().items() if each.is_limit}
     for name in figures.workloads():
+        title = workload(name).title
         for order in ("shuffled", "sequential"):
-            where = f"{workload(name).title}, {order}"
-            hot = figures.hot(name, order)
-            ours = figures.best_of_ours(name, order)
-            if ours is None:
-                continue
-            whole = next(each for each in hot if each.is_ours)  # whole batches too, beside others that shuffle those
-            for each in hot:
-                loose = order == "shuffled" and not each.by_record
-                mine = whole if loose else ours
-                if not (each.is_limit or each.is_ours) and each.gb > mine.gb:
-                    how = ", which shuffles no records" if loose else ""
-                    found.append(f"- {where}: {each.contender}{how}, {each.gb:.3g} GB/s; ours {mine.gb:.3g}.")
-            if order == "shuffled" and ours.to_limit is not None and ours.to_limit < GOAL:
-                found.append(f"- {where}: {ours.to_limit:.2f} of the limit.")
-            limits = {each.contender for each in hot if each.is_limit}
-            found += [f"- {where}, from disk: {what}" for what in _lost_cold(figures.cold(name, order), limits)]
-        for stage, training in _TRAINING.items():
-            trained = figures.training(stage, name)
-            mine = max((records for who, records, _ in trained if system(who) == OURS), default=0.0)
+            found += [f"{title}, {order}, from memory: {what}" for what in _faster(figures, name, order)]
+            cold = [each for each in figures.cold(name, order) if each.contender not in limits]
+            mine = max((each.gb for each in cold if system(each.contender) == OURS), default=0.0)
             found += [
-                f"- {workload(name).title}, {training}: {who} {records:,.0f} records/s; ours {mine:,.0f}."
-                for who, records, _ in trained
-                if records > mine
-                and (who not in floors or (stage in GOAL_IN_FIT and who.startswith(FLOOR[stage])))
-                and mine < GOAL_IN_FIT.get(stage, 1) * records
+                f"{title}, {order}, from disk: {each.contender}, {_short(each.gb)} GB/s; ours {_short(mine)}."
+                for each in cold
+                if each.gb > mine
             ]
         written = figures.writing(name)
-        mine = next((gb for files, gb, *_ in written if files == "hypersequence"), 0.0)
+        mine = next((each.ratio for each in written if each.files == "hypersequence"), None)
         found += [
-            f"- {workload(name).title}, writing: {files} {gb:.3g} GB/s; ours {mine:.3g}."
-            for files, gb, *_ in written
-            if gb > mine and files != "memmap"
+            f"{title}, writing: {each.files}, {each.ratio / mine:.2f} times ours."
+            for each in written
+            if mine is not None and each.ratio is not None and each.ratio > mine
         ]
-    return "\n".join(found) or "Nowhere in this run."
+    return "\n".join(f"- {what}" for what in found) or "Nowhere in this run."
 
 
-def _lost_cold(cold: list[tuple[str, float, float, float]], limits: set[str]) -> list[str]:
-    """Who is faster than we are with files on disk, and whether we are further from the disk than we mean to be."""
-    ours = [(gb, ratio) for who, gb, ratio, _ in cold if system(who) == OURS]
-    if not ours:
-        return []
-    mine, of_the_disk = max(ours)
-    found = [
-        f"{who}{' (a limit)' if who in limits else ''} {gb:.3g} GB/s; ours {mine:.3g}."
-        for who, gb, *_ in cold
-        if gb > mine
-    ]
-    return found if of_the_disk >= GOAL_ON_DISK else [*found, f"{of_the_disk:.2f} of the disk."]
+def _faster(figures: Figures, name: str, order: str) -> list[str]:
+    """Who is faster than the default of ours in the same rounds; who shuffles less, than our whole batches."""
+    hot = figures.hot(name, order)
+    whole = max((each.to_ours or 0 for each in hot if each.is_ours), default=1.0)
+    found: list[str] = []
+    for each in hot:
+        loose = order == "shuffled" and not each.by_record
+        beside = max(1.0, whole) if loose or order == "sequential" else 1.0
+        if not (each.is_limit or each.is_ours) and each.to_ours is not None and each.to_ours > beside:
+            how = ", which shuffles no records" if loose else ""
+            found.append(f"{each.contender}{how}, {each.to_ours / beside:.2f} times ours.")
+    return found
 
 
 def _workload(figures: Figures, name: str) -> str:
     title = workload(name).title
-    parts = [f"### {title}"]
+    commits = ", ".join(figures.commits(name))
+    parts = [f"### {title}", f"Measured at {commits}."]
     for order in ("shuffled", "sequential"):
-        hot = _markdown(_hot(figures, name, order))
-        parts.append(f"**{order.capitalize()}, files in memory.** The limit is {LIMIT[order]}.\n\n{hot}")
+        if hot := figures.hot(name, order):
+            often, once = ([each for each in hot if (each.n > 1) is several] for several in (True, False))
+            tables = [_markdown([_HOT, *(_figure(each, order) for each in some)]) for some in (often, once)]
+            parts.append(f"**{order.capitalize()}, files in memory.** The limit is {LIMIT[order]}.\n\n{tables[0]}")
+            if once:
+                parts.append(f"<details><summary>Ways that had one round</summary>\n\n{tables[1]}\n\n</details>")
         if cold := figures.cold(name, order):
             parts.append(f"**{order.capitalize()}, files on disk.**\n\n{_markdown(_cold(cold))}")
     for stage, training in _TRAINING.items():
@@ -296,8 +320,15 @@ def _machines(rows: list[Row]) -> str:
     return "; ".join(f"{what}, {' and '.join(dict.fromkeys(when))}" for what, when in days.items())
 
 
-def _number(value: float | None, how: str) -> str:
-    return "" if value is None else format(value, how)
+def _short(value: float | None) -> str:
+    """Three figures, and no powers of ten."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+
+
+def _spread(n: int, low: float, high: float) -> str:
+    return "1" if n == 1 else f"{n}: {_short(low)} to {_short(high)}"
 
 
 def _show(table: Table) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,11 @@ class Results:
 
     Args:
         path: The file.
+        stamp: What every new row says besides: where it comes from.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, **stamp: Any) -> None:
+        self._path, self._stamp = path, stamp
         self.rows: list[Row] = read(path) if path.exists() else []
         self._by_key = {_key(row): row for row in self.rows}
 
@@ -32,21 +36,32 @@ class Results:
 
     def add(self, **row: Any) -> None:
         """Write a row down."""
+        row = {**row, **self._stamp, "at_s": round(time.time())}
         self.rows.append(row)
         self._by_key[_key(row)] = row
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
+    def forget(self, workloads: Collection[str]) -> None:
+        """Drop all rows of some workloads."""
+        self.rows = [row for row in self.rows if row.get("workload") not in workloads]
+        self._by_key = {_key(row): row for row in self.rows}
+        part = self._path.with_suffix(".part")
+        part.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        part.replace(self._path)
+
 
 def read(path: Path) -> list[Row]:
-    """All rows of a file; a last line that was cut off is left out."""
-    rows: list[Row] = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    """All rows of a file; a last line that was cut off goes, also from the file, or the next row would be glued to it.
+
+    Raises:
+        ValueError: Another line is no row.
+    """
+    text = path.read_bytes()
+    whole = text.rfind(b"\n") + 1
+    if whole < len(text):
+        os.truncate(path, whole)
+    return [json.loads(line) for line in text[:whole].splitlines()]
 
 
 def _key(row: Row) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 from . import disk
 from .contenders import Contender, Order
 from .environments import ENVIRONMENTS, EnvironmentFailed, python_of, versions
-from .figures import LIMIT, OURS, REFERENCE, system
+from .figures import COPY, LIMIT, OURS, REFERENCE, system
 from .limited import NoLimit, memory_limit
 from .results import Results
 from .systems import contenders
@@ -26,6 +26,8 @@ from .workers import RemoteWorker, WorkerError
 from .workloads import workload
 
 ORDERS: tuple[Order, ...] = ("sequential", "shuffled")
+#: Ours that have all rounds from disk.
+FROM_DISK = (REFERENCE, "HyperSequence, Loader into buffers, by record", "HyperSequence, Loader, whole batches")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Form:
     writes: int
     cold: int
     write_seconds: float = 60
-    cold_seconds: float = 15
+    cold_seconds: float = 8
 
 
 class Comparison:
@@ -82,14 +84,18 @@ class Comparison:
             self._write(name, taking_part)
             taking_part = [each for each in taking_part if self._n_written(name, each)]
             if workload(name).memory_nbytes is not None:
-                self._larger_than_memory(name, [each for each in taking_part if not each.only_trains])
+                able = [each for each in taking_part if not each.only_trains]
+                self._check(name, "shuffled", [each for each in able if each.shuffle is not None])
+                self._larger_than_memory(name, able)
             for order in ORDERS if workload(name).memory_nbytes is None else ():
                 able = [each for each in taking_part if order in each.orders() and not each.only_trains]
                 self._check(name, order, able)
                 self._hot(name, order, able)
-                self._cold(name, order, self._for_disk(name, order, able))
+                self._memory(name, order, able)
+                self._cold(name, order, [each for each in able if not each.in_memory])
             if name in TRAINED:
-                self._train(name, [each for each in taking_part if each.backend is None and each.shuffle is not None])
+                able = [each for each in taking_part if each.backend is None and each.shuffle is not None]
+                self._train(name, [each for each in able if each.name != COPY])
                 for backend in ("tensorflow", "jax"):
                     self._fit(name, backend, [each for each in taking_part if each.backend == backend])
             shutil.rmtree(self._where / "files" / name, ignore_errors=True)
@@ -102,9 +108,10 @@ class Comparison:
             except EnvironmentFailed as error:
                 self._failed("environment", str(error), contender=name)
             else:
-                self._installed[name] = versions(self._pythons[name])
-                if not self._results.has(stage="environment", contender=name):
-                    self._results.add(stage="environment", contender=name, versions=self._installed[name])
+                self._installed[name] = installed = versions(self._pythons[name])
+                known = self._results.find(stage="environment", contender=name)
+                if known is None or known["versions"] != installed:
+                    self._results.add(stage="environment", contender=name, versions=installed)
         machine = _machine()
         if not self._results.has(stage="machine", round=machine["date"]):  # a run goes on for days, perhaps elsewhere
             self._results.add(stage="machine", round=machine["date"], form=self._form.__dict__, **machine)
@@ -144,7 +151,7 @@ class Comparison:
                     how = each.shuffle if order == "shuffled" else None
                     said = {"how": how.how, "by_record": how.by_record} if how else {}
                     self._results.add(
-                        **key, **answer, **said, note=each.note, device_ready=each.device_ready, is_limit=each.is_limit
+                        **key, **answer, **said, note=each.note, device_ready=each.device_ready, kind=each.kind
                     )
 
     def _hot(self, name: str, order: Order, able: list[Contender]) -> None:
@@ -153,7 +160,7 @@ class Comparison:
         A system at a time, since all of them together need more memory than there is. Everybody has a first pass; the
         limits, ours and the two quickest of the system have the others.
         """
-        references = [each for each in able if each.name in (LIMIT[order], REFERENCE)]
+        references = [each for each in able if each.name in (LIMIT[order], COPY, REFERENCE)]
         groups: dict[str, list[Contender]] = {}
         for each in able:
             groups.setdefault(_group(each), []).append(each)
@@ -172,8 +179,8 @@ class Comparison:
         with ExitStack() as stack:
             working: dict[str, RemoteWorker] = {}
             for each in able:
-                disk.remember(self._folder(name, each))
                 with self._trying(working, **key, contender=each.name):
+                    disk.remember(self._folder(name, each))
                     working[each.name] = stack.enter_context(self._opened(each, name, order))
                     working[each.name].ask("run", within=120, seconds=form.seconds / 4, mode="consumed")
             self._round(working, **key, mode="consumed", round=0)
@@ -181,11 +188,17 @@ class Comparison:
                 working.pop(who).close()
             for mode, number in rounds:
                 self._round(working, **key, mode=mode, round=number)
-            for who in list(working):
-                memory = {**key, "stage": "memory", "contender": who}
-                if not self._results.has(**memory):
-                    with self._trying(working, **memory):
-                        self._results.add(**memory, **working[who].ask("memory", within=120, seconds=form.seconds))
+
+    def _memory(self, name: str, order: Order, able: list[Contender]) -> None:
+        """Of those that had all rounds: one at a time, as who shares a mapping with others has a part of it only."""
+        for each in able:
+            key: dict[str, Any] = {"stage": "memory", "workload": name, "order": order, "contender": each.name}
+            last = {"group": _group(each), "mode": "consumed", "round": self._form.rounds - 1}
+            if self._results.has(**key) or not self._results.has(**{**key, **last, "stage": "hot"}):
+                continue
+            with self._trying(**key), self._opened(each, name, order) as worker:
+                worker.ask("run", within=120, seconds=self._form.seconds / 4, mode="consumed")
+                self._results.add(**key, **worker.ask("memory", within=120, seconds=self._form.seconds))
 
     def _round(self, working: dict[str, RemoteWorker], **key: Any) -> None:
         """A pass of everybody, in random order."""
@@ -209,19 +222,19 @@ class Comparison:
             found.update(sorted(of_system, key=lambda who: -of_system[who])[:number])
         return found
 
-    def _for_disk(self, name: str, order: Order, able: list[Contender]) -> list[Contender]:
-        """Who is worth the time with files out of memory: the quickest of each system from memory, and all of ours."""
+    def _for_training(self, name: str, able: list[Contender]) -> list[Contender]:
+        """The quickest of each system from memory, and all of ours."""
         chosen: set[str] = set()
         for each in able:
-            key = {"stage": "hot", "workload": name, "order": order, "group": _group(each)}
+            key = {"stage": "hot", "workload": name, "order": "shuffled", "group": _group(each)}
             of_group = [other.name for other in able if _group(other) == _group(each)]
             chosen |= self._quickest(of_group, 1, **key)
-        return [each for each in able if each.name in chosen and not each.in_memory]
+        return [each for each in able if each.name in chosen]
 
     def _train(self, name: str, able: list[Contender]) -> None:
         """A small PyTorch model on each, in turn and in changing order, where the environment has PyTorch."""
         floor = [each for each in able if each.only_trains]
-        able = [*floor, *self._for_disk(name, "shuffled", [each for each in able if not each.only_trains])]
+        able = [*floor, *self._for_training(name, [each for each in able if not each.only_trains])]
         able = [each for each in able if "torch" in self._installed[each.environment]]
         key: dict[str, Any] = {"stage": "train", "workload": name, "order": "shuffled"}
         if not any(self._any_missing(able, **key, round=number) for number in range(self._form.rounds)):
@@ -252,33 +265,41 @@ class Comparison:
                     self._results.add(**key, contender=each.name, round=number, **answer)
 
     def _cold(self, name: str, order: Order, able: list[Contender], limit: int | None = None) -> None:
-        """Epochs of files that are not in memory, each in a new process, and the disk itself over the same files."""
+        """Epochs of files that are not in memory, each in a new process, and the disk itself over the same files.
+
+        Everybody has a first round: who is quick from memory need not be from disk. The quickest of each system goes
+        on; of ours the default, by record and whole batches.
+        """
         key: dict[str, Any] = {"stage": "cold", "workload": name, "order": order}
         for number in range(self._form.cold):
-            far_behind = self._far_behind(able, **key) if number else set[str]()
-            taking_part = [each for each in able if each.name not in far_behind]
+            goes_on = self._good_from_disk(able, **key) if number else {each.name for each in able}
+            taking_part = [each for each in able if each.name in goes_on]
             for each in random.sample(taking_part, len(taking_part)):
                 if self._results.has(**key, contender=each.name, round=number):
                     continue
-                folder = self._folder(name, each)
                 group = nullcontext() if limit is None else memory_limit(limit)
                 with self._trying(**key, contender=each.name, round=number):
+                    folder = self._folder(name, each)
                     with group as cgroup, self._worker(each, cgroup) as worker:
-                        self._open(worker, each, name, order)
+                        opened = self._open(worker, each, name, order)
                         disk.forget(folder)
                         # Immediately before: rented disks have a faster rate for who did not use them for a while.
                         nbytes, seconds = disk.read_directly(folder)
                         disk.remember(folder)  # so that there is memory for the files: see forget()
                         disk.forget(folder)
                         answer = worker.ask("epoch", within=300, seconds=self._form.cold_seconds)
-                    beside = {"disk_nbytes": nbytes, "disk_seconds": seconds}
+                    beside = {"disk_nbytes": nbytes, "disk_seconds": seconds, "open_s": opened}
                     self._results.add(**key, contender=each.name, round=number, **answer, **beside)
 
-    def _far_behind(self, among: list[Contender], **key: Any) -> set[str]:
-        """Who read less than a tenth of the quickest in the first round: more rounds would say no more."""
+    def _good_from_disk(self, among: list[Contender], **key: Any) -> set[str]:
+        """Who has more than one round: not who read less than a tenth of the quickest, as more would say no more."""
         rows = {each.name: self._results.find(**key, contender=each.name, round=0) for each in among}
         rates = {name: row["records"] / row["seconds"] for name, row in rows.items() if row is not None}
-        return {name for name, rate in rates.items() if rate < max(rates.values()) / 10}
+        best: dict[str, str] = {}
+        for who in sorted(rates, key=lambda who: -rates[who]):
+            if rates[who] >= max(rates.values()) / 10:
+                best.setdefault(who if self._contenders[who].is_limit or who in FROM_DISK else system(who), who)
+        return set(best.values())
 
     def _larger_than_memory(self, name: str, able: list[Contender]) -> None:
         """Epochs in less memory than there are data, the quickest order and the shuffled one."""
@@ -298,14 +319,16 @@ class Comparison:
 
     @contextmanager
     def _opened(self, contender: Contender, name: str, order: Order) -> Iterator[RemoteWorker]:
-        self._folder(name, contender)
+        self._folder(name, contender)  # before somebody waits for it
         with self._worker(contender) as worker:
             self._open(worker, contender, name, order)
             yield worker
 
-    def _open(self, worker: RemoteWorker, contender: Contender, name: str, order: Order) -> None:
+    def _open(self, worker: RemoteWorker, contender: Contender, name: str, order: Order) -> float:
+        """Open a contender's files; how many seconds that took, imports included."""
         folder = str(self._folder(name, contender))
-        worker.ask("open", within=300, name=name, share=self._form.share, folder=folder, order=order)
+        told = {"name": name, "share": self._form.share, "folder": folder, "order": order}
+        return worker.ask("open", within=300, **told)["seconds"]
 
     def _written(self, name: str, contender: Contender) -> dict[str, Any]:
         """Write a contender's files; they appear under their name when they are whole."""

@@ -87,7 +87,7 @@ CONTENDERS = [
         write,
         loader(True, "RANDOM"),
         Shuffle("OrderOption.RANDOM", True),
-        True,
+        device_ready=True,
     ),
     Contender(
         "FFCV, os_cache=False",  # recommended for data that does not, with this order
@@ -96,6 +96,6 @@ CONTENDERS = [
         write,
         loader(False, "QUASI_RANDOM"),
         Shuffle("OrderOption.QUASI_RANDOM", False),
-        True,
+        device_ready=True,
     ),
 ]

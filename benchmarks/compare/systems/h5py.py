@@ -110,6 +110,14 @@ _SLICES = Shuffle("dataset[random numbers], sorted or one by one", True)
 _DIRECT = Shuffle("read_direct of random numbers, sorted or one by one", True)
 CONTENDERS = [
     Contender("h5py, contiguous, slices", "peers", "h5py-contiguous", write(False), slices, _SLICES),
-    Contender("h5py, contiguous, read_direct", "peers", "h5py-contiguous", write(False), into_buffers, _DIRECT, True),
+    Contender(
+        "h5py, contiguous, read_direct",
+        "peers",
+        "h5py-contiguous",
+        write(False),
+        into_buffers,
+        _DIRECT,
+        device_ready=True,
+    ),
     Contender("h5py, chunks of 1 MiB, slices", "peers", "h5py-chunks", write(True), slices, _SLICES),
 ]

@@ -154,10 +154,8 @@ def loader(batched: bool, workers: int) -> Callable[[Workload, Path, Order], Epo
 
     def open_(workload: Workload, folder: Path, order: Order) -> Epochs:
         data = opened(folder).with_format("torch", dtype=None)
-        import torch
         from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
-        torch.set_num_threads(1)
         sampler: Any = RandomSampler(data) if order == "shuffled" else SequentialSampler(data)
         kept = {"num_workers": workers, "persistent_workers": workers > 0}
         if batched:
@@ -175,7 +173,17 @@ _SAMPLER = Shuffle("RandomSampler", True)
 _BUFFER = Shuffle("IterableDataset.shuffle: 64 shards, a buffer of 256 MiB and at most 10,000 records", False)
 CONTENDERS = [
     *(
-        Contender(f"HF Datasets, {name}", "peers", "huggingface", write(False), open_, shuffle, ready, note=note)
+        Contender(
+            f"HF Datasets, {name}",
+            "peers",
+            "huggingface",
+            write(False),
+            open_,
+            shuffle,
+            device_ready=ready,
+            kind="loop" if ready else "loader",
+            note=note,
+        )
         for name, open_, shuffle, ready, note in (
             ("iter of NumPy arrays", iterated, _SHUFFLE, False, _DTYPE),
             ("NumPy arrays by index", indexed, _NUMBERS, False, _DTYPE),

@@ -68,7 +68,7 @@ _WINDOW = Shuffle("shuffled(seed), the default", True)
 _RECORD = Shuffle('shuffled(seed, by="record")', True)
 _BATCH = Shuffle('shuffled(seed, by="batch")', False)
 CONTENDERS = [
-    Contender(name, "keras" if open_ is keras else "peers", "hypersequence", write, open_, shuffle, ready)
+    Contender(name, "keras" if open_ is keras else "peers", "hypersequence", write, open_, shuffle, device_ready=ready)
     for name, open_, shuffle, ready in (
         ("HyperSequence, Loader into buffers", loader("window", "reuse"), _WINDOW, True),
         ("HyperSequence, Loader", loader("window", "own"), _WINDOW, False),

@@ -95,7 +95,7 @@ def _contender(
         keras=make,
         backend=backend,
         only_trains=True,
-        is_limit=limit,
+        kind="limit" if limit else "loader",
     )
 
 

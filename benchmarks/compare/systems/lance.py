@@ -142,10 +142,8 @@ def loader(safe: bool) -> Callable[[Workload, Path, Order], Epochs]:
     """The library's loader with two workers, which it spawns, as it does not survive a fork."""
 
     def open_(workload: Workload, folder: Path, order: Order) -> Epochs:
-        import torch
         from lance.torch.data import SafeLanceDataset, get_safe_loader
 
-        torch.set_num_threads(1)
         path = str(folder / _NAME)
         data: Any = SafeLanceDataset(path)
         data = data if safe else Taken(workload, path, len(data))
@@ -181,7 +179,6 @@ def streaming(workload: Workload, folder: Path, order: Order) -> Epochs:
     from lancedb.streaming import StreamingDataset
 
     warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor does anybody write to it
-    torch.set_num_threads(1)
     table = lancedb.connect(str(folder)).open_table("data")
 
     def rows(batch: Any) -> list[tuple[Any, Any]]:
@@ -202,7 +199,9 @@ _LISTS = "records become lists of Python's numbers; collate_fn gives back the dt
 _URING = "the library has it, its guide does not tell of it; Linux only, where io_uring is allowed"
 _ORDER = "with shuffle=False it does not quite keep the order of the file"
 CONTENDERS = [
-    Contender(name, "peers", "lance", write, open_, shuffle, ready, note=note)
+    Contender(
+        name, "peers", "lance", write, open_, shuffle, device_ready=ready, kind="loop" if ready else "loader", note=note
+    )
     for name, open_, shuffle, ready, note in (
         ("Lance, by hand into aligned buffers", by_hand(""), _NUMBERS, True, ""),
         ("Lance, by hand over io_uring into aligned buffers", by_hand("file+uring://"), _NUMBERS, True, _URING),

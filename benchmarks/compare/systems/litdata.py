@@ -63,7 +63,6 @@ def loader(workers: int, blocks: bool = False, tokens: bool = False) -> Callable
         import torch
         from litdata import StreamingDataLoader, StreamingDataset, TokensLoader
 
-        torch.set_num_threads(1)  # as in workers
         warnings.filterwarnings("ignore", "The given buffer is not writable")  # it is copied into a batch
         items = TokensLoader(window(workload)) if tokens else None
         settings: dict[str, Any] = {"shuffle": order == "shuffled", "drop_last": True, "seed": 1}

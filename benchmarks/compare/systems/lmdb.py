@@ -59,6 +59,11 @@ def transaction(folder: Path, readahead: bool) -> Any:
     return _OPENED[me][1]
 
 
+def reads_ahead(workload: Workload, order: Order) -> bool:
+    """LMDB advises against it for random reads of what does not fit into memory, and only there."""
+    return order == "sequential" or workload.memory_nbytes is None
+
+
 def n_records(folder: Path) -> int:
     """Asked without leaving anything open, as a process may open a database once, and workers must not inherit it."""
     import lmdb
@@ -89,7 +94,7 @@ def copy(workload: Workload, values: Sequence[memoryview], to_x: np.ndarray, to_
 def by_hand(workload: Workload, folder: Path, order: Order) -> Epochs:
     """A cursor goes through the records in order, with the kernel reading ahead; shuffled ones are looked up by key."""
     total, size = n_records(folder), workload.batch
-    reading = transaction(folder, readahead=order == "sequential")
+    reading = transaction(folder, reads_ahead(workload, order))
     buffers = Buffers(workload)
 
     def epoch(number: int) -> Iterator[Pair]:
@@ -111,7 +116,7 @@ class ByRecord:
     """A map-style data set; every process opens the database when it reads for the first time."""
 
     def __init__(self, workload: Workload, folder: Path, order: Order) -> None:
-        self.workload, self.folder, self.readahead = workload, folder, order == "sequential"
+        self.workload, self.folder, self.readahead = workload, folder, reads_ahead(workload, order)
         self.n_records = n_records(folder)
 
     def __len__(self) -> int:
@@ -158,6 +163,7 @@ CONTENDERS = [
         by_hand,
         Shuffle("np.random.shuffle of all keys", True),
         device_ready=True,
+        kind="loop",
         note="one integer key a record, both arrays' bytes in one value",
     ),
     *(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,28 @@ def take(workload: Workload, folder: Path, order: Order) -> Epochs:
             gather(x, numbers, to_x)
             np.take(y, numbers, axis=0, out=to_y, mode="clip")
             yield to_x, to_y
+
+    return epoch
+
+
+def take_with_two_threads(workload: Workload, folder: Path, order: Order) -> Epochs:
+    """The same with a batch in the making by each of two threads while another is handed over."""
+    x, y = (np.asarray(array) for array in arrays(workload, folder))
+    pool, buffers = ThreadPoolExecutor(2), Buffers(workload, 4)
+
+    def gathered(numbers: np.ndarray, to: Pair) -> Pair:
+        gather(x, numbers, to[0])
+        np.take(y, numbers, axis=0, out=to[1], mode="clip")
+        return to
+
+    def epoch(number: int) -> Iterator[Pair]:
+        making: deque[Future[Pair]] = deque()
+        for numbers in batches_of_numbers(len(x), workload.batch, order, number):
+            making.append(pool.submit(gathered, numbers, buffers.next()))
+            if len(making) == 3:  # the fourth pair of buffers is with the consumer
+                yield making.popleft().result()
+        while making:
+            yield making.popleft().result()
 
     return epoch
 
@@ -150,10 +173,8 @@ def loader(batched: bool, workers: int) -> Callable[[Workload, Path, Order], Epo
 
 def data_loader(data: Any, order: Order, size: int, batched: bool, workers: int) -> Any:
     """PyTorch's, over something that gives a record for its number, or a batch for a list of numbers."""
-    import torch
     from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
-    torch.set_num_threads(1)
     sampler = RandomSampler(data) if order == "shuffled" else SequentialSampler(data)
     kept = {"num_workers": workers, "persistent_workers": workers > 0}
     if batched:
@@ -162,13 +183,20 @@ def data_loader(data: Any, order: Order, size: int, batched: bool, workers: int)
 
 
 _TAKE = Shuffle("np.random.shuffle of all numbers", True)
+_UNSHUFFLED = Shuffle("none: what copying takes by itself", False)
 _SAMPLER = Shuffle("RandomSampler", True)
 CONTENDERS = [
-    Contender("one copy", "peers", "memmap", write, copy, None, True, True),
-    Contender("one copy, two threads", "peers", "memmap", write, copy_with_two_threads, None, True, True),
-    Contender("np.take into aligned buffers", "peers", "memmap", write, take, _TAKE, True, True),
-    Contender("arrays in memory, x[numbers]", "peers", "memmap", write, in_memory, _TAKE, False, True, in_memory=True),
-    Contender("one batch over and over", "peers", "memmap", write, one_batch, _TAKE, False, True, only_trains=True),
+    *(
+        Contender(name, "peers", "memmap", write, open_, shuffle, device_ready=True, kind="limit")
+        for name, open_, shuffle in (
+            ("one copy", copy, _UNSHUFFLED),
+            ("one copy, two threads", copy_with_two_threads, None),
+            ("np.take into aligned buffers", take, _TAKE),
+            ("np.take into aligned buffers, two threads", take_with_two_threads, _TAKE),
+        )
+    ),
+    Contender("arrays in memory, x[numbers]", "peers", "memmap", write, in_memory, _TAKE, kind="limit", in_memory=True),
+    Contender("one batch over and over", "peers", "memmap", write, one_batch, _TAKE, kind="limit", only_trains=True),
     *(
         Contender(
             f"DataLoader over np.memmap, by {'batch' if batched else 'record'}, {workers} workers",

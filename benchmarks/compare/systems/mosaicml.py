@@ -64,10 +64,8 @@ def loader(algorithm: str, workers: int) -> Callable[[Workload, Path, Order], Ep
     """``StreamingDataset``, which orders records itself; without an algorithm ``LocalDataset``, ordered by PyTorch."""
 
     def open_(workload: Workload, folder: Path, order: Order) -> Epochs:
-        import torch
         from torch.utils.data import DataLoader
 
-        torch.set_num_threads(1)  # as in workers
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # it is copied into a batch
         size, shuffled = workload.batch, order == "shuffled"
         kept: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}

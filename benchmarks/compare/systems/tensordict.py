@@ -78,7 +78,7 @@ def loader(workers: int) -> Callable[[Workload, Path, Order], Epochs]:
 CONTENDERS = [
     Contender(f"tensordict, {name}", "peers", "tensordict", write, open_, shuffle)
     for name, open_, shuffle in (
-        ("indexed by hand", by_hand, Shuffle("td[numbers], from torch.randperm", True)),
+        ("td[numbers]", by_hand, Shuffle("td[numbers], from torch.randperm", True)),
         ("DataLoader, 0 workers", loader(0), Shuffle("shuffle=True", True)),
         ("DataLoader, 2 workers", loader(2), Shuffle("shuffle=True", True)),
     )

@@ -51,11 +51,9 @@ def loader(workers: int, tensors: bool = False, mixed: bool = False) -> Callable
     """Batches are made in the workers; if ``mixed``, taken apart again, shuffled and put together in this process."""
 
     def open_(workload: Workload, folder: Path, order: Order) -> Epochs:
-        import torch
         import webdataset as wds
         from torch.utils.data import default_collate
 
-        torch.set_num_threads(1)  # as in workers
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # it is copied into a batch
         shards = sorted(map(str, folder.glob("*.tar")))
         if order == "shuffled":

@@ -16,6 +16,8 @@ from .memmap import batches_of_numbers
 
 #: Chunks are recommended to have a MiB at least.
 CHUNK = 1 << 20
+#: But for those in shards, which are files of many chunks.
+SMALL_CHUNK, SHARD = 16 << 10, 16 << 20
 
 
 class Filler:
@@ -28,7 +30,7 @@ class Filler:
         """Write the whole chunks that there are by now, or all if these are the last rows."""
         self._waiting.append(part)
         n = sum(map(len, self._waiting))
-        n -= 0 if last else n % self._array.chunks[0]
+        n -= 0 if last else n % (self._array.shards or self._array.chunks)[0]
         if n:
             rows = np.concatenate(self._waiting)
             self._array[self._first : self._first + n] = rows[:n]
@@ -40,8 +42,14 @@ class Filler:
         self._array.resize((self._first, *self._array.shape[1:]))
 
 
-def write(by_record: bool, compressors: str | None) -> Callable[[Workload, Records, Path], None]:
-    """Chunks of as few batches as are a MiB, or of one record (labels, which are small, are always in large chunks)."""
+def write(by_record: bool, compressors: str | None, sharded: bool = False) -> Callable[[Workload, Records, Path], None]:
+    """Chunks of as few batches as are a MiB, or of one record (labels, which are small, are always in large chunks).
+
+    Args:
+        by_record: Whether large records have a chunk each.
+        compressors: As Zarr calls it.
+        sharded: Whether chunks are small, for random access, and many lie together in a file.
+    """
 
     def write_(workload: Workload, records: Records, folder: Path) -> None:
         import zarr
@@ -49,7 +57,10 @@ def write(by_record: bool, compressors: str | None) -> Callable[[Workload, Recor
         def filler(name: str, shape: tuple[int, ...], dtype: str, nbytes: int) -> Filler:
             n, size = len(records), workload.batch
             rows = 1 if by_record and nbytes >= CHUNK >> 1 else min(n, size * -(-CHUNK // (size * nbytes)))
-            whole = {"shape": (n, *shape), "chunks": (rows, *shape), "dtype": dtype}
+            whole: dict[str, Any] = {"shape": (n, *shape), "chunks": (rows, *shape), "dtype": dtype}
+            if sharded:
+                rows = max(1, SMALL_CHUNK // nbytes)
+                whole |= {"chunks": (rows, *shape), "shards": (rows * max(1, SHARD // (rows * nbytes)), *shape)}
             return Filler(zarr.create_array(folder / name, **whole, compressors=compressors))  # pyright: ignore[reportArgumentType]
 
         fillers = filler("x", *workload.x, workload.x_nbytes), filler("y", *workload.y, workload.y_nbytes)
@@ -79,7 +90,7 @@ def open_(workload: Workload, folder: Path, order: Order) -> Epochs:
 def in_order(workload: Workload, x: Any, y: Any) -> Epochs:
     """A chunk is read once, for all of the batches in it."""
     n, size = x.shape[0], workload.batch
-    step = max(size, x.chunks[0])
+    step = max(size, (x.shards or x.chunks)[0])
     buffers = Buffers(replace(workload, batch=step))
 
     def epoch(number: int) -> Iterator[Pair]:
@@ -114,11 +125,13 @@ def shuffled(workload: Workload, x: Any, y: Any) -> Epochs:
 
 _MANY = Shuffle("oindex[sorted random numbers], put in order", True)
 _EACH = Shuffle("records read one by one, by random numbers", True)
-_LARGE = ("images", "volumes")
+_LARGE, _SMALL = ("images", "volumes", "large"), ("pairs", "tokens", "digits", "features")
 CONTENDERS = [
-    Contender("Zarr, chunks of batches", "peers", "zarr", write(False, None), open_, _MANY, True),
-    Contender("Zarr, chunks of batches, Zstandard", "peers", "zarr-zstd", write(False, "auto"), open_, _MANY, True),
-    Contender(
-        "Zarr, chunks of a record", "peers", "zarr-records", write(True, None), open_, _EACH, True, workloads=_LARGE
-    ),
+    Contender(f"Zarr, {name}", "peers", files, write_, open_, shuffle, device_ready=True, workloads=workloads)
+    for name, files, write_, shuffle, workloads in (
+        ("chunks of batches", "zarr", write(False, None), _MANY, ()),
+        ("chunks of batches, Zstandard", "zarr-zstd", write(False, "auto"), _MANY, ()),
+        ("chunks of a record", "zarr-records", write(True, None), _EACH, _LARGE),
+        ("shards of small chunks", "zarr-shards", write(False, None, sharded=True), _MANY, _SMALL),
+    )
 ]
