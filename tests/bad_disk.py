@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from hypersequence.source.handle import FileHandle
-
 SECTOR, PAGE = 512, 4096
 
 
@@ -31,7 +29,7 @@ class BadSectors:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path, offsets: Iterable[int]) -> None:
         self._inode = path.stat().st_ino
         self.bad = {offset // SECTOR for offset in offsets}
-        disk, preadv, open_, populate = self, os.preadv, Path.open, FileHandle.populate
+        disk, preadv, open_ = self, os.preadv, Path.open
 
         class File(io.FileIO):
             def readinto(self, buffer: Any) -> int:
@@ -57,14 +55,8 @@ class BadSectors:
         def bad_open(self: Path, mode: str = "r", buffering: int = -1, *more: Any, **options: Any) -> Any:
             return File(self, mode) if buffering == 0 else open_(self, mode, buffering, *more, **options)
 
-        def bad_populate(self: FileHandle, offset: int, nbytes: int) -> None:
-            if disk.n_given(self._open().number, offset, nbytes) < nbytes:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-            populate(self, offset, nbytes)
-
         monkeypatch.setattr(os, "preadv", bad_preadv)
         monkeypatch.setattr(Path, "open", bad_open)
-        monkeypatch.setattr(FileHandle, "populate", bad_populate)
 
     def n_given(self, fd: int, offset: int, nbytes: int, *, whole: bool = False) -> int:
         """How many bytes a read gives; ``whole``: it has to give all."""

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import struct
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import hypersequence as hs
 import reference_reader
 from bad_disk import BadSectors
 from hypersequence.layout import header
-from hypersequence.source.handle import FileHandle
 from test_bad_input import TRAILER, Parts, footer_of
 from test_cli import hsq
 
@@ -262,10 +260,7 @@ def test_files_that_share_an_id_are_not_copies_of_each_other(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-@pytest.mark.parametrize("mapped", [True, False])
-def test_sectors_that_cannot_be_read(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, mapped: bool
-) -> None:
+def test_sectors_that_cannot_be_read(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     """Each costs what lies in it, and the rest is looked at all the same."""
     write(path, 8000, block_nbytes=5000, overwrite=True)
     good = Path(shutil.copy(path, tmp_path / "good.hsq"))
@@ -275,8 +270,6 @@ def test_sectors_that_cannot_be_read(
     starts = [stored.first_block + block * stored.stride for block in range(stored.n_blocks)]
     records = starts[1] + stored.column_offsets[0]
     flip(path, starts[3] + stored.column_offsets[0])
-    if not mapped:
-        monkeypatch.setattr("mmap.mmap", refuse)
     disk = BadSectors(monkeypatch, path, [records + 200, starts[2]])
     found = hs.verify(path, threads=threads)
     assert {problem.rule for problem in found.problems} == {"C1", "P5"}
@@ -298,10 +291,6 @@ def test_sectors_that_cannot_be_read(
         assert found.problems[0].rule == "P5", offset
         assert hs.repair(path, good) > 0
         assert hs.verify(path).ok
-
-
-def refuse(*arguments: Any, **options: Any) -> None:
-    raise OSError("no mapping here")
 
 
 def test_a_disk_that_takes_no_repair(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,19 +320,6 @@ def test_a_schema_that_another_writer_spaced_otherwise(tmp_path: Path, monkeypat
     os.truncate(path, path.stat().st_size - 1)
     hs.recover(path)
     assert hs.verify(path).ok
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells before it kills the process")
-def test_a_mapping_is_touched_only_where_the_file_is(path: Path) -> None:
-    handle = FileHandle(str(path))
-    handle.map()
-    handle.populate(0, handle.nbytes)
-    os.truncate(path, 4096)
-    with pytest.raises(hs.FileChangedError, match="shrank"):
-        handle.populate(8192, 10)
-    handle.close()
-    with pytest.raises(hs.ClosedError):
-        handle.populate(0, 10)
 
 
 # --- hsq verify ------------------------------------------------------------------------------------------------------

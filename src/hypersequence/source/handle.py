@@ -6,7 +6,6 @@ import errno
 import mmap
 import os
 import stat
-import sys
 import threading
 from collections.abc import Callable
 
@@ -20,7 +19,6 @@ _HAS_FADVISE = hasattr(os, "posix_fadvise")
 #: What the system is asked for, or read, at a time: larger reads gain nothing and leave the processor's cache.
 _PIECE_NBYTES = 2 << 20
 _WAIT_NBYTES = 512 << 10
-_MADV_POPULATE_READ, _EHWPOISON = 22, 133  # of Linux; the modules have no names for them
 _LARGE_PAGE_NBYTES = 2 << 20
 #: Bytes between two columns or blocks that are read rather than left out.
 MAX_GAP_NBYTES = 64 << 10
@@ -94,25 +92,6 @@ class FileHandle:
         if descriptor is None:
             raise ClosedError(f"{self.path}: the file was closed; arrays read before stay valid")
         return descriptor
-
-    def populate(self, offset: int, nbytes: int) -> None:
-        """Bring bytes into the mapping, so that touching them does not kill the process where the disk fails.
-
-        Raises:
-            OSError: The disk does not give them, or the system does not know how (Linux does from 5.14 on).
-            FileChangedError: The file is shorter by now.
-        """
-        self._open()
-        start, mapped = offset // mmap.PAGESIZE * mmap.PAGESIZE, self._mapped
-        if mapped is None or sys.platform != "linux":
-            raise OSError(errno.ENOSYS, "nothing is mapped, or cannot be populated")
-        try:
-            mapped.madvise(_MADV_POPULATE_READ, start, offset + nbytes - start)
-        except OSError as error:
-            self.ensure_whole()
-            if error.errno in (errno.EFAULT, _EHWPOISON):  # instead of SIGBUS
-                raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
-            raise
 
     def ensure_whole(self) -> None:
         """Refuse to go on if the file was closed or truncated.
