@@ -74,6 +74,8 @@ class PartFile:
         except FileNotFoundError:
             raise
         except OSError as error:
+            if target != path and path.is_symlink():
+                raise FileError(f"{path}: is a link; give the part file that it leads to", path=str(path)) from None
             raise FileError(f"{path}: cannot be opened for writing: {error}", path=str(path)) from error
         try:
             problem = ""
