@@ -42,6 +42,11 @@ class Task:
         """Whether it has been run, or cancelled."""
         return not self._under_way.locked()
 
+    @property
+    def begun(self) -> bool:
+        """Whether somebody has begun it, or cancelled it."""
+        return self._begun.locked()
+
     def run(self) -> bool:
         """Run it here and now, unless somebody has begun it; returns whether it was run. Raises what it raises."""
         function = self._function

@@ -171,7 +171,10 @@ class _Look:
                 task = looks[-1][0]
                 if task is not None and n_threads:
                     threads.give(task)
-                if len(looks) > _BLOCKS_AHEAD * n_threads:
+                left = [each for each, _ in looks if each is not None and not each.begun]
+                if len(left) > _BLOCKS_AHEAD * n_threads:
+                    left[-1].run()  # the threads come to the earlier ones
+                while looks and (looks[0][0] is None or looks[0][0].done):
                     yield from _taken(*looks.popleft())
             while looks:
                 yield from _taken(*looks.popleft())
