@@ -28,7 +28,8 @@ N = 150
 def write(path: Path, first: int) -> bytes:
     """A file of three blocks and a short one, with gaps between columns, and metadata."""
     numbers = np.arange(first, first + N)
-    with hs.HyperSequenceWriter(path, 7, block_nbytes=1000, overwrite=True) as writer:
+    fixed = {"file_id": first.to_bytes(16, "big"), "created_ns": first}  # the same files, and figures, each time
+    with hs.HyperSequenceWriter(path, 7, block_nbytes=1000, overwrite=True, **fixed) as writer:
         writer.extend({"a": numbers.astype(np.float64), "b": np.repeat(numbers.astype("u1")[:, None], 11, 1)}, numbers)
         writer.user_meta()["first"] = first
     return path.read_bytes()

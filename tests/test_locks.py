@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,16 @@ def test_a_link_is_no_part_file(tmp_path: Path) -> None:
         with pytest.raises(hs.FileError, match="is a link; give the part file"):
             go_on(link)
     assert precious.read_bytes() == before
+
+
+def test_a_file_whose_end_was_lost_may_be_named_by_a_link(tmp_path: Path) -> None:
+    path, link = tmp_path / "a.hsq", tmp_path / "link.hsq"
+    with hs.HyperSequenceWriter(path) as writer:
+        writer.extend(np.arange(100))
+    os.truncate(path, path.stat().st_size - 20)
+    link.symlink_to(path)
+    assert hs.recover(link).n_records == 100
+    assert link.is_symlink() and hs.verify(path).ok
 
 
 def test_a_part_file_that_becomes_the_target_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,8 @@ from ..stored import Read
 #: A file of which more than this is wrong is not looked at to its end.
 MAX_PROBLEMS = 1000
 _BLOCKS_AHEAD = 4
+#: So many blocks are looked at before one that takes long; then everybody waits for that.
+_MOST_WAITING = 64
 _PIECE_NBYTES = 1 << 20
 
 
@@ -148,8 +150,8 @@ class _Look:
     def _piece(self, offset: int, nbytes: int) -> memoryview:
         """Some bytes, in memory that is this thread's own and used again.
 
-        Not in a mapping: touching a page that the disk does not give would end the process, and what is hashed
-        where it was read to, in the processor's cache, is hashed nearly as fast.
+        Not in a mapping, although that would spare a copy: touching a page that the disk does not give would end the
+        process.
         """
         if not hasattr(self._own, "memory"):
             self._own.memory = memoryview(bytearray(_PIECE_NBYTES))
@@ -174,7 +176,7 @@ class _Look:
                 left = [each for each, _ in looks if each is not None and not each.begun]
                 if len(left) > _BLOCKS_AHEAD * n_threads:
                     left[-1].run()  # the threads come to the earlier ones
-                while looks and (looks[0][0] is None or looks[0][0].done):
+                while looks and (looks[0][0] is None or looks[0][0].done or len(looks) > _MOST_WAITING):
                     yield from _taken(*looks.popleft())
             while looks:
                 yield from _taken(*looks.popleft())

@@ -272,7 +272,7 @@ class PartFile:
 def _is_there(fd: int, path: Path) -> bool:
     """Whether a descriptor is that of the file with this name, which others may have removed or renamed."""
     try:
-        return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))  # noqa: PTH116
+        return os.path.samestat(os.fstat(fd), os.stat(path))  # noqa: PTH116
     except FileNotFoundError:
         return False
 
