@@ -19,7 +19,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from .convert import upgrade
+from .convert import Converted, convert, formats, save, upgrade
 from .errors import (
     ArgumentError,
     ChecksumError,
@@ -32,6 +32,7 @@ from .errors import (
     NothingToResumeError,
     PositionError,
     RecordError,
+    SourceError,
     UnsupportedError,
 )
 from .loader import Loader, LoaderStats
@@ -57,6 +58,7 @@ __all__ = [
     "ArgumentError",
     "ChecksumError",
     "ClosedError",
+    "Converted",
     "FetchingHyperSequence",
     "Field",
     "FileChangedError",
@@ -78,14 +80,18 @@ __all__ = [
     "Recovered",
     "Schema",
     "ShuffleQuality",
+    "SourceError",
     "UnsupportedError",
     "Verification",
     "concat",
+    "convert",
+    "formats",
     "mix",
     "open",
     "rebatch",
     "recover",
     "repair",
+    "save",
     "shuffle_quality",
     "upgrade",
     "verify",

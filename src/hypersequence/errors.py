@@ -7,6 +7,7 @@ Each derives from :class:`HyperSequenceError` and from the built-in that a perso
     │   ├── UnsupportedError                ... valid, but of a version or feature this release does not know
     │   └── ChecksumError                   ... stored data changed after they were written
     ├── RecordError (TypeError, ValueError) a record does not fit the schema, or no schema can hold it
+    ├── SourceError (ValueError)            data of another format that cannot be converted
     ├── ArgumentError (ValueError)          an argument makes no sense
     ├── PositionError (IndexError)          a batch or record number outside the sequence
     ├── ClosedError (ValueError)            use after close()
@@ -34,6 +35,7 @@ __all__ = [
     "NothingToResumeError",
     "PositionError",
     "RecordError",
+    "SourceError",
     "UnsupportedError",
 ]
 
@@ -90,6 +92,10 @@ class ChecksumError(FormatError):
 
 class RecordError(HyperSequenceError, TypeError, ValueError):
     """A record does not fit the schema, or its type cannot be stored at all."""
+
+
+class SourceError(HyperSequenceError, ValueError):
+    """Data of another format cannot be converted; the message says where in the source, and what to do."""
 
 
 class ArgumentError(HyperSequenceError, ValueError):

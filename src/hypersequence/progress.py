@@ -1,4 +1,4 @@
-"""What is shown on a terminal while something takes long: a line that counts records, a bar that counts bytes."""
+"""What is shown on a terminal while something takes long: a line or a bar that counts."""
 
 from __future__ import annotations
 
@@ -39,43 +39,73 @@ class RecordCounter:
             self._status = None
 
 
-class ByteProgress:
-    """A bar with rate and time left; does nothing unless asked, and nothing off a terminal.
+class _Progress:
+    """A bar with rate and time left; does nothing unless asked, nothing off a terminal, and nothing for a second.
 
     Args:
         what: What is going on, in a few words.
-        n_bytes: How many bytes it takes.
+        total: How much there is to do; ``None`` if only the end tells.
         enabled: Whether it was asked for.
+        done: How much of it is done already.
     """
 
-    def __init__(self, what: str, n_bytes: int, enabled: bool) -> None:
-        self._what, self._n_bytes, self._enabled = what, n_bytes, enabled
+    def __init__(self, what: str, total: int | None, enabled: bool, done: int = 0) -> None:
+        self._what, self._total, self._enabled, self._done = what, total, enabled, done
         self._bar: Any = None
+        self._started = time.monotonic()
 
     def __enter__(self) -> Self:
-        if self._enabled:
-            from rich import progress
-            from rich.console import Console
-
-            console = Console(stderr=True)
-            if console.is_terminal:
-                columns = (
-                    progress.TextColumn("{task.description}", markup=False),
-                    progress.BarColumn(),
-                    progress.DownloadColumn(binary_units=True),
-                    progress.TransferSpeedColumn(),
-                    progress.TimeRemainingColumn(),
-                )
-                self._bar = progress.Progress(*columns, console=console, transient=True)
-                self._task = self._bar.add_task(self._what, total=self._n_bytes)
-                self._bar.start()
         return self
 
-    def advance(self, n_bytes: int) -> None:
-        """So many bytes more are done; from any thread."""
+    def advance(self, count: int) -> None:
+        """So much more is done; from any thread."""
         if self._bar is not None:
-            self._bar.advance(self._task, n_bytes)
+            self._bar.advance(self._task, count)
+        elif self._enabled:
+            self._done += count
+            if time.monotonic() - self._started > 1:
+                self._enabled = False  # first, as other threads may come by
+                self._begin()
+
+    def _begin(self) -> None:
+        from rich import progress  # not at import time: few show progress
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        if console.is_terminal:
+            shown = progress.BarColumn(), *self._columns(progress), progress.TimeRemainingColumn()
+            columns = progress.TextColumn("{task.description}", markup=False), *shown
+            bar = progress.Progress(*columns, console=console, transient=True)
+            self._task = bar.add_task(self._what, total=self._total, completed=self._done)
+            bar.start()
+            self._bar = bar
+
+    def _columns(self, progress: Any) -> tuple[Any, ...]:
+        """What is counted, and how fast."""
+        raise NotImplementedError
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class ByteProgress(_Progress):
+    """A bar that counts bytes."""
+
+    def _columns(self, progress: Any) -> tuple[Any, ...]:
+        return progress.DownloadColumn(binary_units=True), progress.TransferSpeedColumn()
+
+
+class RecordProgress(_Progress):
+    """A bar that counts records."""
+
+    def _columns(self, progress: Any) -> tuple[Any, ...]:
+        class Speed(progress.ProgressColumn):
+            def render(self, task: Any) -> Any:
+                from rich.text import Text
+
+                of = "" if task.total is None else f" of {int(task.total):,}"
+                speed = "" if task.speed is None else f", {task.speed:,.0f} a second"
+                return Text(f"{int(task.completed):,}{of} records{speed}", style="progress.data.speed")
+
+        return (Speed(),)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from pathlib import Path
 from typing import Any, cast
 
 from ..sequence import HyperSequenceFile
-from ..writer import HyperSequenceWriter
-
-_CHUNK_NBYTES = 32 << 20
+from .copying import copy
 
 
 def upgrade(
@@ -29,22 +28,15 @@ def upgrade(
         old: A file of any version that :class:`hypersequence.HyperSequenceFile` opens.
         new: The file to write; may be ``old`` itself, which is then replaced when the new one is complete.
         overwrite: ``False`` refuses if ``new`` exists.
-        progress: Show a progress line on a terminal.
+        progress: Show a progress bar on a terminal.
 
     Raises:
         FormatError: ``old`` is no such file, or damaged.
         FileError: ``new`` cannot be written.
     """
-    with (
-        HyperSequenceFile(old) as source,
-        HyperSequenceWriter(
-            new, source.batch_size(), schema=source.schema, overwrite=overwrite, progress=progress
-        ) as writer,
-    ):
-        writer.user_meta().update(_without_nan(source.user_meta(), str(old)))
-        step = max(1, _CHUNK_NBYTES // max(1, source.schema.record_nbytes))
-        for start in range(0, source.n_records, step):
-            writer.extend(*source.records[start : start + step])
+    with HyperSequenceFile(old) as source:
+        meta = _without_nan(source.user_meta(), str(old))
+        copy(source, Path(new), meta, overwrite=overwrite, progress=progress)
 
 
 def _without_nan(value: Any, path: str) -> Any:

@@ -101,6 +101,7 @@ class HyperSequenceWriter:
         self._meta: dict[str, Any] = {}
         self._builder: FileBuilder | None = None
         self._n = 0  # records; those that are in no block yet are in the builder's buffer
+        self._last: list[Array] = []  # of the records that resume() found
         self._closing = False  # close() has begun, so that no record can come any more
         self._pid = os.getpid()
         self._counter = counter
@@ -138,7 +139,7 @@ class HyperSequenceWriter:
         writer._prepare(header.batch_size, DEFAULT_BLOCK_NBYTES, header.file_id, header.created_ns, counter)
         writer._part = taken.part
         writer._go_on(taken.builder, header.schema)
-        writer._n = taken.n_records
+        writer._n, writer._last = taken.n_records, taken.last
         writer._meta.update(taken.user_meta)
         return writer
 
@@ -241,6 +242,25 @@ class HyperSequenceWriter:
     def n_records(self) -> int:
         """Records appended so far."""
         return self._n
+
+    @property
+    def schema(self) -> Schema | None:
+        """The structure of the records; ``None`` before the first, unless it was given."""
+        return None if self._builder is None else self._schema
+
+    def last_record(self) -> tuple[Any, ...]:
+        """The last of the records that :meth:`resume` called safe, to see whether the source still is what it was.
+
+        Returns:
+            ``(inputs, outputs, sample_weights)`` as ``append`` takes them, without those at the end that the schema
+            has not; owned arrays. ``()`` if there is none: nothing was safe, or this writer began anew.
+
+        >>> with HyperSequenceWriter(folder / "new.hsq") as writer:
+        ...     writer.append(1)
+        ...     writer.last_record()
+        ()
+        """
+        return self._schema.builder(range(len(self._last)))(self._last) if self._last else ()
 
     def _begin(self, schema: Schema) -> None:
         part = self._open_part()

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import FileError, NothingToResumeError
 from ..layout import Frame, Header, block_geometry, run_records
 from ..progress import ByteProgress
+from ..schema import Array
 from .blocks import FileBuilder, begin_file
 from .partfile import PartFile
 from .parts import parts_of, target_of
@@ -20,14 +21,15 @@ from .remains import Found, Remains, all_readable
 class TakenUp:
     """A file to go on with.
 
-    ``n_records`` are in the file, those of a short block in the builder's buffer too; ``user_meta`` is empty unless it
-    was stored.
+    ``n_records`` are in the file, those of a short block in the builder's buffer too; ``last`` is the last of them, if
+    there is one; ``user_meta`` is empty unless it was stored.
     """
 
     part: PartFile
     builder: FileBuilder
     header: Header
     n_records: int
+    last: list[Array]
     user_meta: dict[str, Any]
 
 
@@ -96,7 +98,7 @@ def _go_on(remains: Remains, found: Found, part: PartFile, *, overwrite: bool) -
     if short is not None:
         builder.keep_short(found.heads[-1], short.n_records)
         _fill(builder, remains, short)
-    return TakenUp(part, builder, header, found.n_records, meta)
+    return TakenUp(part, builder, header, found.n_records, _last_of(remains, last), meta)
 
 
 def _begin_again(remains: Remains, short: Frame, meta: dict[str, Any], target: Path, *, overwrite: bool) -> TakenUp:
@@ -114,7 +116,7 @@ def _begin_again(remains: Remains, short: Frame, meta: dict[str, Any], target: P
     except BaseException:
         part.discard()
         raise
-    return TakenUp(part, builder, remains.header, short.n_records, meta)
+    return TakenUp(part, builder, remains.header, short.n_records, _last_of(remains, short), meta)
 
 
 def _fits(frame: Frame | None, header: Header) -> bool:
@@ -127,6 +129,14 @@ def _fits(frame: Frame | None, header: Header) -> bool:
         for chunk, offset, size in zip(chunks, geometry.offsets, sizes, strict=False)
         if size
     )
+
+
+def _last_of(remains: Remains, frame: Frame | None) -> list[Array]:
+    """The last record of a block."""
+    last: list[Array] = []
+    for arrays in remains.rows(frame) if frame is not None else ():
+        last = [array[-1:].copy()[0, ...] for array in arrays]
+    return last
 
 
 def _fill(builder: FileBuilder, remains: Remains, frame: Frame) -> None:

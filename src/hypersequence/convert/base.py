@@ -1,0 +1,197 @@
+"""What a format is to the rest: something that reads records in pieces, something that writes them, a name."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+
+from ..errors import ArgumentError, MissingPackageError
+from ..schema import Array, Field
+
+#: Many records: for each field an array whose leading axis is theirs.
+Piece: TypeAlias = dict[str, Array]
+#: Gives one piece; run once, in any thread, perhaps beside others.
+Job: TypeAlias = Callable[[], Piece]
+#: What a format was told, by the names of its options; every option is there.
+Options: TypeAlias = Mapping[str, Any]
+
+#: What a piece should come near to: large for the disk, small beside the memory of any machine.
+PIECE_NBYTES = 8 << 20
+
+
+class Reader(ABC):
+    """Records of another format, in their order there.
+
+    A subclass sets the attributes in its constructor, which reads no more than it needs for them, and raises
+    :class:`~hypersequence.SourceError` where the source is not what it should be.
+
+    Attributes:
+        fields: Names and types of all fields, in the source's order.
+        n_records: How many records there are; ``None`` if only the end tells.
+        labels: Names of fields that the source itself calls outputs.
+        meta: What of the source's own metadata goes into the file: JSON, ``{}`` if nothing.
+    """
+
+    fields: dict[str, Field]
+    n_records: int | None = None
+    labels: tuple[str, ...] = ()
+    meta: dict[str, Any]
+
+    @abstractmethod
+    def jobs(self, start: int, wanted: Sequence[str], n_records: int) -> Iterator[Job]:
+        """Jobs that give the records from ``start`` on, in order.
+
+        Args:
+            start: The first record wanted, at most the number of records.
+            wanted: Names of the fields to read; every piece has just these.
+            n_records: Records a piece should have; more or fewer are allowed, but not so many as to matter to memory.
+
+        The iterator is drawn from by one thread, and does what has to be done in order (reading a stream). What can be
+        done beside it (decoding) belongs into the jobs. Both raise SourceError with the record's place in the source.
+        """
+
+    def close(self) -> None:
+        """Give back what is open. No job is run afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+
+class SlicingReader(Reader):
+    """A reader that can read any range of records at any time, from any thread."""
+
+    n_records: int  # pyright: ignore[reportIncompatibleVariableOverride] - always known here
+
+    @abstractmethod
+    def piece(self, start: int, stop: int, wanted: Sequence[str]) -> Piece:
+        """The records from ``start`` to before ``stop``."""
+
+    def jobs(self, start: int, wanted: Sequence[str], n_records: int) -> Iterator[Job]:
+        """A job for each so many records."""
+        for first in range(start, self.n_records, n_records):
+            yield partial(self.piece, first, min(first + n_records, self.n_records), wanted)
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is to be written in another format.
+
+    Args:
+        fields: Names and types, in file order; names are distinct.
+        n_records: How many records.
+        roles: ``"inputs"``, ``"outputs"``, ``"sample_weights"`` to the names of their fields.
+        user_meta: The file's metadata.
+        pieces: ``pieces()`` gives all records in order, a piece of some 8 MiB after the other; ``pieces("label")`` those
+            fields alone. Arrays may be views, which are read-only and not aligned.
+    """
+
+    fields: dict[str, Field]
+    n_records: int
+    roles: dict[str, list[str]]
+    user_meta: dict[str, Any]
+    pieces: Callable[..., Iterator[Piece]]
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a format with room for metadata keeps, under the name ``hypersequence``: see :func:`labels_of`."""
+        return {"roles": self.roles, "user_meta": self.user_meta}
+
+
+def labels_of(description: Any) -> tuple[str, ...]:
+    """Which fields were outputs, from an :attr:`Export.description` that may be anything."""
+    roles = description.get("roles") if isinstance(description, dict) else None
+    outputs = roles.get("outputs") if isinstance(roles, dict) else None
+    return tuple(map(str, outputs)) if isinstance(outputs, list) else ()
+
+
+@dataclass(frozen=True)
+class Option:
+    """Something that a format can be told.
+
+    Args:
+        name: A Python name; on the command line ``-O name=value``.
+        parse: Makes the value from text, and checks one that is none; raises ValueError.
+        help: One sentence, with the default.
+        default: If nothing is said.
+    """
+
+    name: str
+    parse: Callable[[Any], Any]
+    help: str
+    default: Any = None
+
+
+@dataclass(frozen=True)
+class Format:
+    """Another format: what it is called, and what reads and writes it.
+
+    Args:
+        name: One lower-case word, for ``--from`` and ``--to``.
+        title: What people call it.
+        endings: Of file names, lower-case, with the dot.
+        opens: Makes a reader from the sources (paths, or objects that ``takes`` accepts) and options.
+        writes: Writes an export to a path that does not exist, a file or a folder, which is put in place afterwards.
+        options: What both can be told.
+        recognises: Whether a path without such an ending (a folder, say) is of this format.
+        takes: Whether an object is a source of this format.
+        packages: What has to be installed, by the names that ``import`` has for them.
+    """
+
+    name: str
+    title: str
+    endings: tuple[str, ...] = ()
+    opens: Callable[[list[Any], Options], Reader] | None = None
+    writes: Callable[[Export, Path, Options], None] | None = None
+    options: tuple[Option, ...] = ()
+    recognises: Callable[[Path], bool] = field(default=lambda path: False)
+    takes: Callable[[Any], bool] = field(default=lambda source: False)
+    packages: tuple[str, ...] = ()
+
+    def parse(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All options, those that were not given by their defaults.
+
+        Raises:
+            ArgumentError: An option that this format does not have, or a value that it cannot use.
+        """
+        known = {option.name: option for option in self.options}
+        values = {name: option.default for name, option in known.items()}
+        for name, value in given.items():
+            if name not in known:
+                offered = f"it has: {', '.join(known)}" if known else "it has none"
+                raise ArgumentError(f"{self.name}: no option is called {name!r}; {offered}")
+            try:
+                values[name] = known[name].parse(value)
+            except (ValueError, TypeError) as error:
+                raise ArgumentError(f"{self.name}: {name}={value!r}: {error}; {known[name].help}") from None
+        return values
+
+
+def raw(array: Array) -> memoryview:
+    """The bytes of an array of any type, in C order; a copy only where they do not lie together."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return flat.view(np.uint8).data if flat.nbytes else memoryview(b"")
+
+
+def require(package: str) -> Any:
+    """A package that a format needs.
+
+    Raises:
+        MissingPackageError: It is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"this format needs {package.partition('.')[0]} ({error}): pip install 'hypersequence[convert]'"
+        ) from error

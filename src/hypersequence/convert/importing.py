@@ -1,0 +1,96 @@
+"""From a reader into an ``.hsq`` file: in pieces, a few of them ahead, and on from where an earlier try stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import NothingToResumeError, RecordError, SourceError
+from ..progress import RecordProgress
+from ..schema import Schema
+from ..writer import HyperSequenceWriter
+from .ahead import in_order
+from .base import PIECE_NBYTES, Piece, Reader
+from .roles import Choice
+
+
+def default_threads() -> int:
+    """As many as there are processors, up to four: who reads and decodes, beside the one that writes."""
+    return min(4, os.cpu_count() or 1)
+
+
+def begin(target: Path, schema: Schema, *, batch_size: int, overwrite: bool, resume: bool) -> HyperSequenceWriter:
+    """A new writer; or one that goes on, if that was asked for and there is something to go on with.
+
+    Raises:
+        SourceError: What was left has other fields.
+    """
+    if resume:
+        try:
+            writer = HyperSequenceWriter.resume(target, overwrite=overwrite)
+        except NothingToResumeError:
+            pass
+        else:
+            if writer.schema != schema:
+                kept = writer.abort()
+                raise SourceError(f"{target}: what is left of an earlier try has other fields ({writer.schema}); {kept}")
+            return writer
+    return HyperSequenceWriter(target, batch_size, schema=schema, overwrite=overwrite)
+
+
+def read_into(
+    target: Path,
+    reader: Reader,
+    choice: Choice,
+    *,
+    begin_writer: Callable[[], HyperSequenceWriter],
+    meta: dict[str, Any],
+    threads: int,
+    progress: bool,
+) -> int:
+    """Write what a reader gives; returns how many records the file has.
+
+    Raises:
+        SourceError: Something in the source cannot be read, or is not what it was when a first part was converted.
+        FileError: The target cannot be written.
+
+    In both cases what was complete stays in a part file, which the exception's notes name.
+    """
+    step = max(1, PIECE_NBYTES // max(1, choice.schema.record_nbytes))
+    with begin_writer() as writer:
+        writer.user_meta().update(meta)
+        n_safe = writer.n_records
+        with RecordProgress(target.name, reader.n_records, progress, done=n_safe) as bar:
+            pieces = in_order(reader.jobs(max(0, n_safe - 1), choice.names, step), threads)
+            for piece in _unseen(pieces, choice, writer) if n_safe else pieces:
+                n_before = writer.n_records
+                try:
+                    writer.extend(*choice.arrange(piece))
+                except RecordError as error:
+                    raise SourceError(f"records from {n_before:,} on: {error}") from error
+                bar.advance(writer.n_records - n_before)
+        return writer.n_records
+
+
+def _unseen(pieces: Iterator[Piece], choice: Choice, writer: HyperSequenceWriter) -> Iterator[Piece]:
+    """What comes after the last record that is safe, which is looked at: the source must be the same."""
+    first = next(pieces, None)
+    if first is None or not _same(choice.schema, choice.arrange(first), (*writer.last_record(), None, None)[:3]):
+        raise SourceError(
+            f"record {writer.n_records - 1:,} of the source is not the one that was converted before, so this is "
+            "another source; convert without resuming"
+        )
+    if len(next(iter(first.values()))) > 1:
+        yield {name: array[1:] for name, array in first.items()}
+    yield from pieces
+
+
+def _same(schema: Schema, many: tuple[Any, Any, Any], record: tuple[Any, Any, Any]) -> bool:
+    """Whether the first of many records is this one, bit for bit."""
+    return all(
+        # By way of the stored type: text may be narrower in the source than in the file.
+        array[:1].astype(column.field.dtype).tobytes() == value.tobytes()
+        for column, array, value in zip(schema.columns, schema.flatten(many), schema.flatten(record), strict=True)
+    )
