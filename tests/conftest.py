@@ -17,7 +17,11 @@ LONG = int(os.environ.get("HSQ_LONG", "1"))
 @pytest.fixture
 def numbered(tmp_path: Path) -> Path:
     """103 records of (float32 (3, 5) full of the number, the number), 8 a batch, several blocks, a short tail."""
-    path = tmp_path / "numbered.hsq"
+    return write_numbered(tmp_path / "numbered.hsq")
+
+
+def write_numbered(path: Path) -> Path:
+    """The records of ``numbered``."""
     with hs.HyperSequenceWriter(path, batch_size=8, block_nbytes=1500) as writer:
         for i in range(103):
             writer.append(inputs=np.full((3, 5), i, np.float32), outputs=i)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,6 @@ import pytest
 
 import hypersequence as hs
 from bad_disk import SECTOR, BadSectors, StaleCache
-from conftest import LONG
 from hypersequence.layout import BlockWalk, ContentDigest, parse_header
 from hypersequence.writer.remains import Remains
 
@@ -489,7 +485,7 @@ def fail(*_: Any) -> Any:
 
 def test_one_of_several_part_files_has_to_be_named(tmp_path: Path) -> None:
     path = tmp_path / "a.hsq"
-    first, second = left_behind(path, pairs, 10), left_behind(path, pairs, 20)
+    first, second = left_behind(path, pairs, 10), left_behind(path, pairs, 20, file_id=bytes(16))
     (tmp_path / "a.hsq.00000000.part").touch()
     with pytest.raises(hs.FileError) as caught:
         hs.HyperSequenceWriter.resume(path)
@@ -671,54 +667,3 @@ def test_records_that_were_safe_stay_safe_while_a_writer_goes_on(
             writer.extend(*pairs(writer.n_records, 120))
         assert_records(path, pairs, 120)
     assert at > 5
-
-
-WRITE = """
-import sys, numpy as np, hypersequence as hs
-path, n, kill_after = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-try:
-    writer = hs.HyperSequenceWriter.resume(path)
-except hs.NothingToResumeError:
-    writer = hs.HyperSequenceWriter(path, 8, block_nbytes=4000)
-print(writer.n_records, flush=True)
-sys.stdin.readline()
-with writer:
-    for i in range(writer.n_records, n):
-        writer.append(np.full(10, i, np.float32), i)
-"""
-
-
-def test_killed_again_and_again(tmp_path: Path) -> None:
-    """SIGKILL at random moments; each process goes on where the one before stopped."""
-    choice, kills = np.random.default_rng(3), 0
-    for number in range(4 * LONG):
-        path = tmp_path / f"{number}.hsq"
-        kills += kill_until_done(path, 100_000, choice)
-    assert kills > 3 * LONG
-
-
-def kill_until_done(path: Path, n: int, choice: np.random.Generator) -> int:
-    """How many processes were killed until one of them, at the twelfth try at the latest, had written everything."""
-    safe, kills = 0, 0
-    while not path.exists():
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITE, str(path), str(n), "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        assert process.stdin is not None and process.stdout is not None
-        found = int(process.stdout.readline())
-        assert found >= safe
-        safe = found
-        process.stdin.write(b"\n")
-        process.stdin.flush()
-        try:
-            process.wait(choice.uniform(0.01, 0.08) if kills < 12 else 60)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-        process.stdin.close()
-        process.stdout.close()
-        assert sum(part.stat().st_size > 0 for part in parts_of(path)) + path.exists() <= 1
-    with hs.open(path, verify="always") as seq:
-        assert seq.records[:][1].tolist() == list(range(n))
-    return kills

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 import xxhash
 
 import hypersequence as hs
-from conftest import LONG, labels
+from conftest import LONG, write_numbered
 from hypersequence.layout import (
     Chunk,
     ContentDigest,
@@ -228,18 +229,51 @@ def test_folders_that_cannot_be_written() -> None:
         hs.HyperSequenceWriter("/sys/a.hsq")
 
 
-def test_reading_from_a_folder_that_cannot_be_written(tmp_path: Path, numbered: Path) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    path = numbered.rename(folder / "a.hsq")
-    path.chmod(0o400)
-    folder.chmod(0o500)
+#: For root every folder can be written, so this becomes somebody else first.
+WITHOUT_RIGHTS = """
+import os, sys
+from pathlib import Path
+import hypersequence as hs
+
+folder = Path(sys.argv[1])
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    (folder / "new").touch()
+    raise SystemExit("the folder can be written")
+except PermissionError:
+    pass
+with hs.open(folder / "a.hsq") as seq:
+    assert sorted(label for _, labels in seq.shuffled(1) for label in labels.tolist()) == list(range(103))
+assert hs.verify(folder / "a.hsq").ok
+for attempt in (hs.HyperSequenceWriter, hs.HyperSequenceWriter.resume, hs.recover):
     try:
-        with hs.open(path) as seq:
-            assert labels(seq) == list(range(103))
-        assert hs.verify(path).ok
-    finally:
-        folder.chmod(0o700)
+        attempt(folder / ("a.hsq" if attempt is not hs.HyperSequenceWriter else "b.hsq"))
+    except hs.FileError as error:
+        print(error)
+"""
+
+
+def test_reading_from_a_folder_that_cannot_be_written() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as temporary:  # pytest's own folders can be entered by nobody else
+        folder = Path(temporary) / "folder"
+        folder.mkdir()
+        Path(temporary).chmod(0o755)
+        write_numbered(folder / "a.hsq")
+        (folder / "a.hsq").chmod(0o444)
+        folder.chmod(0o555)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", WITHOUT_RIGHTS, str(folder)], capture_output=True, text=True, check=False
+            )
+        finally:
+            folder.chmod(0o700)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3
+    assert "cannot write into its folder" in done.stdout
+    assert "no part file" in done.stdout
+    assert "cannot be opened for writing" in done.stdout
 
 
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:

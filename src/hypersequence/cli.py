@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .errors import FileError, HyperSequenceError
+from .errors import FileError, HyperSequenceError, UnsupportedError
 from .layout import UNREADABLE
 from .report import Verification, repair
 from .report import verify as verify_file
@@ -153,12 +153,14 @@ def verify(
     code = 0
     for path in paths:
         try:
-            found = verify_file(path, threads=threads, progress=True)
-            if repair_from is not None and not found.ok:
-                _show_verification(found, as_json=as_json)
+            found = _verify(path, threads, unless_repaired=repair_from is not None)
+            if repair_from is not None and (found is None or not found.ok):
+                if found is not None:
+                    _show_verification(found, as_json=as_json)
                 n_bytes = repair(path, repair_from, progress=True)
                 typer.echo(f"{n_bytes:,} bytes were different, and were copied from {repair_from}", err=as_json)
-                found = verify_file(path, threads=threads, progress=True)
+                found = None
+            found = found or verify_file(path, threads=threads, progress=True)
         except (HyperSequenceError, OSError) as error:
             typer.echo(f"error: {error}", err=True)
             code = 2
@@ -166,6 +168,16 @@ def verify(
         _show_verification(found, as_json=as_json)
         code = max(code, int(not found.ok))
     raise typer.Exit(code)
+
+
+def _verify(path: Path, threads: int | None, *, unless_repaired: bool) -> Verification | None:
+    """What is found; or nothing, if it is of a version that nobody knows and a good copy may tell that bit better."""
+    try:
+        return verify_file(path, threads=threads, progress=True)
+    except UnsupportedError:
+        if not unless_repaired:
+            raise
+        return None
 
 
 def _show_verification(found: Verification, *, as_json: bool) -> None:

@@ -55,6 +55,13 @@ class _Progress:
         self._started = time.monotonic()
 
     def __enter__(self) -> Self:
+        if self._enabled:
+            # Here and not in advance(): of two threads at an import, one of which Ctrl-C ends, the other may hang.
+            from rich import progress
+            from rich.console import Console
+
+            self._console, self._rich = Console(stderr=True), progress
+            self._enabled = self._console.is_terminal
         return self
 
     def advance(self, count: int) -> None:
@@ -68,17 +75,13 @@ class _Progress:
                 self._begin()
 
     def _begin(self) -> None:
-        from rich import progress  # not at import time: few show progress
-        from rich.console import Console
-
-        console = Console(stderr=True)
-        if console.is_terminal:
-            shown = progress.BarColumn(), *self._columns(progress), progress.TimeRemainingColumn()
-            columns = progress.TextColumn("{task.description}", markup=False), *shown
-            bar = progress.Progress(*columns, console=console, transient=True)
-            self._task = bar.add_task(self._what, total=self._total, completed=self._done)
-            bar.start()
-            self._bar = bar
+        progress = self._rich
+        shown = progress.BarColumn(), *self._columns(progress), progress.TimeRemainingColumn()
+        columns = progress.TextColumn("{task.description}", markup=False), *shown
+        bar = progress.Progress(*columns, console=self._console, transient=True)
+        self._task = bar.add_task(self._what, total=self._total, completed=self._done)
+        bar.start()
+        self._bar = bar
 
     def _columns(self, progress: Any) -> tuple[Any, ...]:
         """What is counted, and how fast."""
@@ -100,10 +103,10 @@ class RecordProgress(_Progress):
     """A bar that counts records."""
 
     def _columns(self, progress: Any) -> tuple[Any, ...]:
+        from rich.text import Text  # which comes with progress
+
         class Speed(progress.ProgressColumn):
             def render(self, task: Any) -> Any:
-                from rich.text import Text
-
                 of = "" if task.total is None else f" of {int(task.total):,}"
                 speed = "" if task.speed is None else f", {task.speed:,.0f} a second"
                 return Text(f"{int(task.completed):,}{of} records{speed}", style="progress.data.speed")

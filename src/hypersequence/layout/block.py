@@ -68,6 +68,12 @@ def claimed_number(data: bytes | memoryview) -> int:
     return int(_HEAD.unpack_from(data)[2]) if whole else -1
 
 
+def begins_index(data: bytes, file_id: bytes) -> bool:
+    """Whether bytes, perhaps cut off by the end of a file, look like the index of a file with blocks."""
+    expected = BLOCK_MAGIC + file_id + bytes(8)  # its first frame is that of block 0
+    return bool(data) and data[: len(expected)] == expected[: len(data)]
+
+
 def encode_frame(frame: Frame, file_id: bytes) -> bytes:
     """The bytes of a frame, CRC included."""
     head = _HEAD.pack(

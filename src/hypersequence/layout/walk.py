@@ -15,6 +15,7 @@ from .block import (
     MAX_FRAME_NBYTES,
     Chunk,
     Frame,
+    begins_index,
     check_place,
     check_same_places,
     claimed_nbytes,
@@ -22,10 +23,12 @@ from .block import (
     frame_content_nbytes,
     parse_frame,
 )
-from .checks import fail
+from .checks import align, fail
 from .header import Header
 
 _FRAME_READ_NBYTES = 16 << 10
+#: So much of a place is looked at for traces of a block.
+_LOOK_NBYTES = 64 << 20
 #: The rule of what the disk does not give.
 UNREADABLE = "P5"
 #: What systems say of sectors that are lost: the last three with checksums or block devices of their own.
@@ -104,12 +107,28 @@ class BlockWalk:
         """The offset at which block ``number`` begins."""
         return self._header.nbytes + number * self._header.stride
 
-    def is_begun(self, number: int) -> bool:
-        """Whether a block seems to have been written at its place, whole or not; also where the disk does not tell."""
+    def is_begun(self, number: int, end: int) -> bool:
+        """Whether a block seems to have been written at its place, whole or not; also where the disk does not tell.
+
+        Args:
+            number: The block.
+            end: Where the last whole block before it ends.
+        """
+        place = self.place(number)
         try:
-            return claimed_number(self._read(self.place(number), FRAME_HEAD_NBYTES)) == number
+            if claimed_number(self._read(place, FRAME_HEAD_NBYTES)) == number:
+                return True
+            if begins_index(bytes(self._read(align(end), FRAME_HEAD_NBYTES)), self._header.file_id):
+                return False
+            # A frame may be lost, or never have come to the disk, where its records did.
+            for start in range(
+                place, min(place + self._header.stride, self._file_nbytes, place + _LOOK_NBYTES), _PIECE_NBYTES
+            ):
+                if bytes(self._read(start, _PIECE_NBYTES)).strip(b"\0"):
+                    return True
         except FormatError:
             return True
+        return False
 
     def frame(self, number: int, first: Frame | None = None, at: int | None = None) -> tuple[Frame, bytes]:
         """The frame of a block that could be the last, and its bytes.
@@ -133,6 +152,11 @@ class BlockWalk:
         check_place(frame, path, (number, place, number * header.block_records, n_records))
         if first is not None:
             check_same_places(frame, path, first)
+            if n_records == first.n_records and (frame.frame_nbytes, frame.nbytes) != (
+                first.frame_nbytes,
+                first.nbytes,
+            ):
+                fail(path, "I1", f"block {number} and its frame are not as long as those of other full blocks")
         if place + frame.nbytes > self._file_nbytes:
             fail(path, "I4", f"block {number} ends at {place + frame.nbytes}, behind the end of the file")
         if n_records == header.block_records and frame.nbytes > header.stride:
@@ -141,7 +165,8 @@ class BlockWalk:
 
     def _frame_bytes(self, at: int) -> bytes:
         """Those of a frame, as long as it says that it is, and perhaps some behind it."""
-        left = max(0, self._file_nbytes - at)
+        at = min(at, self._file_nbytes)
+        left = self._file_nbytes - at
         try:
             data = bytes(self._read(at, min(_FRAME_READ_NBYTES, self._header.stride, left)))
         except FormatError:  # perhaps of what stands behind it

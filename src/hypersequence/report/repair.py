@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import FileError, FormatError
-from ..layout import MAX_HEADER_NBYTES, TRAILER_NBYTES, Header, open_parts, parse_header, parse_trailer
+from ..layout import (
+    MAX_HEADER_NBYTES,
+    TRAILER_NBYTES,
+    Header,
+    Parts,
+    open_parts,
+    parse_frame,
+    parse_header,
+    parse_trailer,
+)
 from ..progress import ByteProgress
 from ..source.handle import FileHandle
 from .integrity import verify
@@ -20,8 +29,8 @@ _PAGE_NBYTES = 4096
 def repair(path: str | os.PathLike[str], good: str | os.PathLike[str], *, progress: bool = False) -> int:
     """Make a damaged file what it was, by copying what differs from a good copy, in place.
 
-    The copy is verified first, and nothing is written unless it is whole and a copy of this very file: header and
-    trailer must be the same in both, as far as they are sound. Interrupted, it can be done again.
+    The copy is verified first, and nothing is written unless it is whole and a copy of this very file: header, trailer
+    and the frames of blocks must be the same in both, as far as they are sound. Interrupted, it can be done again.
 
     Args:
         path: The damaged file; it may have been cut off, too.
@@ -32,8 +41,8 @@ def repair(path: str | os.PathLike[str], good: str | os.PathLike[str], *, progre
         How many bytes were different.
 
     Raises:
-        FileError: ``good`` is damaged itself or of another version, or is no copy of ``path``; or the file system
-            refused.
+        FileError: ``good`` is damaged itself, or is no copy of ``path``; or the file system refused.
+        UnsupportedError: ``good`` is of a version that this release does not know.
 
     >>> import shutil
     >>> copy = shutil.copy(example_path, folder / "copy.hsq")
@@ -66,8 +75,9 @@ def _make_equal(path: Path, source: FileHandle, *, progress: bool) -> int:
     """Copy what differs; how many bytes did."""
     with path.open("r+b", buffering=0) as file:
         nbytes = file.seek(0, os.SEEK_END)
-        header = open_parts(source.read, source.nbytes, source.path).header
-        if not _is_copy(file, nbytes, source, header, str(path)):
+        parts = open_parts(source.read, source.nbytes, source.path)
+        is_copy = _is_copy(file, nbytes, source, parts.header, str(path))
+        if not is_copy or not _same_frames(file, source, parts, str(path)):
             raise FileError(
                 f"{path}: {source.path} is no copy of this file but another one (or both ends of this one are "
                 "damaged, so that nobody can tell): replace the file as a whole",
@@ -105,6 +115,20 @@ def _same_trailer(file: IO[bytes], nbytes: int, source: FileHandle, header: Head
         if error.rule in ("T1", "T2"):
             return None
     return data == source.read(source.nbytes - TRAILER_NBYTES, TRAILER_NBYTES)
+
+
+def _same_frames(file: IO[bytes], source: FileHandle, parts: Parts, path: str) -> bool:
+    """Whether every frame that is sound is the source's: files may have been given one id."""
+    sizes = [column.field.nbytes for column in parts.header.schema.columns]
+    for number in range(parts.trailer.n_blocks):
+        frame, head = parts.index.entry(source.read, number, parts.first if number else None)
+        have = _read(file, frame.offset, len(head))
+        if have[: len(head)] == head:
+            continue
+        with suppress(FormatError):  # it is damaged, and will be mended
+            parse_frame(have, path, parts.header.file_id, sizes)
+            return False
+    return True
 
 
 def _mend(file: IO[bytes], source: FileHandle, start: int, bar: ByteProgress) -> int:

@@ -66,11 +66,21 @@ def _shelf(size: int) -> _Shelf:
     return _shelves.setdefault(size, deque(maxlen=max(1, MAX_IDLE_NBYTES // size)))
 
 
-def _fresh(size: int) -> mmap.mmap:
+def anonymous(nbytes: int, extra_flags: int = 0) -> mmap.mmap:
+    """Zeros, that take memory when they are touched; private, or a forked child would write into its parent's."""
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
-        return mmap.mmap(-1, size)
-    # Private, or a forked child would write into its parent's batches.
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return mmap.mmap(-1, nbytes)
+    return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | extra_flags)
+
+
+def _fresh(size: int) -> mmap.mmap:
+    options = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}  # Windows
+    try:
+        memory = mmap.mmap(-1, size, **options)
+    except (OSError, ValueError, OverflowError) as error:
+        raise MemoryError(
+            f"the system gives no memory for {size:,} bytes of a batch: {error}; make batches smaller"
+        ) from error
     if size >= _HUGE_NBYTES and hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     return memory

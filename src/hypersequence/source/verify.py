@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import xxhash
 
+from ..errors import FileError
 from ..layout import Run, checksum_error
 from ..schema import Array
 from ..stored import StoredFile
-from .buffers import lease
+from .buffers import anonymous, lease
 from .handle import FileHandle
 
 Verify: TypeAlias = Literal["first", "always", "never"]
+
+
+#: More flags than this are memory that is there when it is touched.
+_MANY_FLAGS = 1 << 20
+
+
+def _flags(n_runs: int, path: str) -> bytearray | mmap.mmap:
+    """A byte of zero for each run. A hostile file may claim more runs than there is memory."""
+    if n_runs <= _MANY_FLAGS:
+        return bytearray(n_runs)
+    try:
+        return anonymous(n_runs, getattr(mmap, "MAP_NORESERVE", 0))
+    except (OSError, ValueError, OverflowError) as error:
+        raise FileError(
+            f"{path}: there is no memory to note for {n_runs:,} checksums which were checked ({error}); open it with "
+            "verify='never'",
+            path=path,
+        ) from error
 
 
 class RunChecker:
@@ -33,7 +53,7 @@ class RunChecker:
         self._run_records = stored.run_records or (1,) * len(self._columns)
         self._runs_per_block = [-(-stored.block_records // n) for n in self._run_records]
         self._last_checksums: tuple[int, tuple[bytes, ...]] = (-1, ())
-        self._flags: list[bytearray] = []
+        self._flags: list[bytearray | mmap.mmap] = []
         self._arrays: list[Array] = []
         self._done_until: list[int] = []
         #: Columns that may still have unchecked runs; empty means that reading needs no look at checksums at all.
@@ -42,8 +62,8 @@ class RunChecker:
             return
         for column, nbytes in enumerate(self._columns):
             n_runs = self._n_runs(column) if nbytes else 0
-            self._flags.append(bytearray(n_runs))
-            self._arrays.append(np.frombuffer(self._flags[-1], np.bool_))
+            self._flags.append(_flags(n_runs, handle.path))
+            self._arrays.append(np.frombuffer(self._flags[-1], np.bool_)[:n_runs])
             self._done_until.append(0)
             if n_runs:
                 self.unchecked.add(column)
@@ -68,10 +88,10 @@ class RunChecker:
             low = first + row // self._run_records[column]
             high = first + (row + n_rows - 1) // self._run_records[column] + 1
             flags = self._flags[column]
-            run = flags.find(0, low, high)
+            run = flags.find(b"\0", low, high)
             while run >= 0:
                 self._check(column, run)
-                run = flags.find(0, run + 1, high)
+                run = flags.find(b"\0", run + 1, high)
 
     def check_scattered(self, chosen: Sequence[int], blocks: Array, rows: Array) -> None:
         """Check the runs that hold scattered rows; ``blocks`` and ``rows`` go together.
@@ -109,7 +129,7 @@ class RunChecker:
     def _mark(self, column: int, run: int) -> None:
         flags = self._flags[column]
         flags[run] = 1
-        until = flags.find(0, self._done_until[column])
+        until = flags.find(b"\0", self._done_until[column], len(self._arrays[column]))
         if until >= 0:
             self._done_until[column] = until
         else:

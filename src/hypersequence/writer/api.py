@@ -41,7 +41,8 @@ class HyperSequenceWriter:
         block_nbytes: Size that blocks should come near to. A writer holds one block in memory, and a block holds at
             least one batch. Smaller blocks make finer damage reports and more metadata; 8 MiB suit disks.
         file_id: 16 bytes that tell this file from others; ``None`` draws them. Given, together with ``created_ns``,
-            the same records make the same bytes.
+            the same records make the same bytes. Files that share it are not told apart by what stale blocks a disk
+            may show of the one in place of the other.
         created_ns: Creation time in nanoseconds since 1970-01-01 UTC; ``None`` for now.
 
     Raises:
@@ -120,7 +121,7 @@ class HyperSequenceWriter:
             progress: As for a new writer; also while the blocks are checked.
 
         Raises:
-            NothingToResumeError: There is no part file. Begin with a new writer.
+            NothingToResumeError: There is no part file, or none with a sound header. Begin with a new writer.
             FileError: There are several part files, or it is being written right now, or cannot be written.
             FormatError: Its header is damaged.
 
@@ -133,14 +134,20 @@ class HyperSequenceWriter:
         >>> n_safe, HyperSequenceFile(folder / "long.hsq").n_records
         (10, 20)
         """
+        writer = cls.__new__(cls)
+        writer._part = None  # first, for __del__
         taken = take_up(Path(path), overwrite=overwrite, progress=progress)
-        header, writer = taken.header, cls.__new__(cls)
-        counter = RecordCounter(taken.part.target.name, progress)
-        writer._prepare(header.batch_size, DEFAULT_BLOCK_NBYTES, header.file_id, header.created_ns, counter)
-        writer._part = taken.part
-        writer._go_on(taken.builder, header.schema)
-        writer._n, writer._last = taken.n_records, taken.last
-        writer._meta.update(taken.user_meta)
+        try:
+            header, counter = taken.header, RecordCounter(taken.part.target.name, progress)
+            writer._prepare(header.batch_size, DEFAULT_BLOCK_NBYTES, header.file_id, header.created_ns, counter)
+            writer._part = taken.part
+            writer._go_on(taken.builder, header.schema)
+            writer._n, writer._last = taken.n_records, taken.last
+            writer._meta.update(taken.user_meta)
+        except BaseException:
+            writer._part = None
+            taken.part.keep()
+            raise
         return writer
 
     # --- records -------------------------------------------------------------------------------------------------
@@ -305,11 +312,12 @@ class HyperSequenceWriter:
                 f"{self._part.target}: no record was appended, so its structure is unknown; give schema= to write an "
                 "empty file"
             )
-        check_meta(self._meta)
-        self._closing, self._block_records = True, 0  # so that a record more is refused
-        self._builder.write_last_block(self._n - self._builder.n_written)
-        self._counter.show(self._builder.n_written)
-        self._ending.write(self._part, self._meta)
+        if not self._part.placed:  # or an earlier call came as far as that, and readers have it
+            check_meta(self._meta)
+            self._closing, self._block_records = True, 0  # so that a record more is refused
+            self._builder.write_last_block(self._n - self._builder.n_written)
+            self._counter.show(self._builder.n_written)
+            self._ending.write(self._part, self._meta)
         self._part.commit()
         self._forget()
 
@@ -322,11 +330,11 @@ class HyperSequenceWriter:
         part = self._part
         if part is None or os.getpid() != self._pid:
             return "the writer was closed already, or belongs to another process"
-        n_records = self.n_records
+        n_appended = n_records = self.n_records
         if part.placed:
             self._forget()
             part.keep()
-            return f"{part.target} is complete, but its folder could not be flushed to disk"
+            return f"{part.target} is complete, but perhaps its name is not on disk yet"
         try:
             if self._builder is not None and n_records > self._builder.n_written:
                 self._builder.write_short_block(n_records - self._builder.n_written)
@@ -334,13 +342,31 @@ class HyperSequenceWriter:
             n_records = self._builder.n_safe if self._builder else 0
         self._forget()
         if not n_records and part.is_new:
-            part.discard()
-            return f"{part.target} was not written, and no record was lost"
+            lost = f"none of the {n_appended:,} records appended" if n_appended else "no record had been appended"
+            told = f"{part.target} was not written; {lost}{' had come to the disk' if n_appended else ''}"
+            try:
+                part.discard()
+            except FileError as error:
+                return f"{told}; {error}"
+            return told
         doubt = "" if part.keep() else ", as far as the disk has taken them, "
         return (
             f"{part.target} was not written; the first {n_records:,} of the records appended are in {part.path}{doubt} "
             f"(`hsq recover {part.path}` makes a file of them, HyperSequenceWriter.resume goes on with it)"
         )
+
+    def discard(self) -> None:
+        """Give up, and keep nothing of what was appended: there is no part file afterwards.
+
+        Raises:
+            FileError: It could not be removed.
+        """
+        part = self._part
+        if part is None or os.getpid() != self._pid or part.placed:
+            self.abort()
+            return
+        self._forget()
+        part.discard()
 
     def _forget(self) -> None:
         self._part = None

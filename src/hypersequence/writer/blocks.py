@@ -46,12 +46,15 @@ class BlockBuffer:
             raise _too_large(geometry) from None
         start = -raw.__array_interface__["data"][0] % _ALIGNMENT
         self._bytes = raw[start : start + geometry.stride]
-        self.columns = [
-            np.ndarray((geometry.block_records, *c.field.shape), c.field.dtype, self._bytes, offset)
-            if c.field.nbytes
-            else np.ndarray((geometry.block_records, *c.field.shape), c.field.dtype)
-            for c, offset in zip(schema.columns, geometry.offsets, strict=True)
-        ]
+        try:
+            self.columns = [
+                np.ndarray((geometry.block_records, *c.field.shape), c.field.dtype, self._bytes, offset)
+                if c.field.nbytes
+                else np.ndarray((geometry.block_records, *c.field.shape), c.field.dtype)
+                for c, offset in zip(schema.columns, geometry.offsets, strict=True)
+            ]
+        except ValueError:  # records of no bytes, and more of them than NumPy has numbers for
+            raise _too_large(geometry) from None
 
     def chunk(self, number: int, n_records: int) -> Array:
         """The bytes of a column's first records."""

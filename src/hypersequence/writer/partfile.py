@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -18,6 +19,8 @@ _CALL_NBYTES = 1 << 20
 _NAME_TRIES = 5
 _HAS_FADVISE = hasattr(os, "posix_fadvise")
 _FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+#: What network and user-space file systems say that do not flush folders.
+_NO_FOLDER_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES}
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -30,12 +33,18 @@ class PartFile:
     def __init__(self, path: Path, fd: int, target: Path, *, overwrite: bool) -> None:
         self.path, self.target = path, target
         self._fd, self._overwrite = fd, overwrite
-        self._unsafe = False
+        self._unsafe = self._placed = False
         #: Whether it was made by us, and not taken up.
         self.is_new = False
-        #: Whether it has become the target.
-        self.placed = False
         self.nbytes = os.lseek(fd, 0, os.SEEK_END)
+
+    @property
+    def placed(self) -> bool:
+        """Whether it has become the target, so that its bytes must not change any more.
+
+        The file system is asked, since Ctrl-C may have come between the renaming and the note that is made of it.
+        """
+        return self._placed or (self._fd >= 0 and self.path != self.target and _is_there(self._fd, self.target))
 
     @classmethod
     def create(cls, target: Path, *, overwrite: bool) -> PartFile:
@@ -103,14 +112,15 @@ class PartFile:
         start = self.nbytes
         try:
             self._write_all(data)
-            if len(data) >= _EARLY_NBYTES and _HAS_FADVISE:
-                # On dirty pages this advice begins their writing, so that the flush at the end finds little left to
-                # do; pages that are not clean stay in the cache.
-                os.posix_fadvise(self._fd, start, len(data), os.POSIX_FADV_DONTNEED)
         except OSError as error:
             raise FileError(
                 f"{self.path}: writing failed after {self.nbytes} bytes: {error}", path=str(self.path)
             ) from error
+        if len(data) >= _EARLY_NBYTES and _HAS_FADVISE:
+            # On dirty pages this advice begins their writing, so that the flush at the end finds little left to do;
+            # pages that are not clean stay in the cache. Not every file system takes it.
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._fd, start, len(data), os.POSIX_FADV_DONTNEED)
 
     def write_over(self, data: bytes | memoryview, offset: int) -> None:
         """Write bytes at some place; what is appended comes behind the end all the same.
@@ -199,8 +209,10 @@ class PartFile:
                     self.path.replace(self.target)
                 else:
                     self._link()
-                self.placed = True
+                self._placed = True
+            self._drop_second_name()
             self.flush_folder()
+            self._placed = True  # it may be what the file system told; now the descriptor goes, which tells it
             self._release()
         except FileError:
             raise
@@ -221,26 +233,39 @@ class PartFile:
             if self.target.exists():
                 raise _exists(self.target) from None
             self.path.replace(self.target)
-            return
-        with contextlib.suppress(OSError):  # then there are two names of the same file
-            self.path.unlink()
+
+    def _drop_second_name(self) -> None:
+        """After a hard link the file has two names."""
+        if self.path != self.target and self._fd >= 0 and _is_there(self._fd, self.path):
+            with contextlib.suppress(OSError):  # then it keeps both
+                self.path.unlink()
 
     def flush_folder(self) -> None:
-        """Have the names in the folder on disk."""
+        """Have the names in the folder on disk, where the system can be told so."""
         if os.name != "posix":
             return  # Windows has no such call; its rename is in the journal
-        folder = os.open(self.target.parent, os.O_RDONLY)
+        try:
+            folder = os.open(self.target.parent, os.O_RDONLY)
+        except PermissionError:  # a folder that may be written to and not be listed
+            return
         try:
             os.fsync(folder)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_FLUSH:
+                raise
         finally:
             os.close(folder)
 
     def keep(self) -> bool:
-        """Leave the part file where it is; whether the disk has taken all of it."""
+        """Leave the part file where it is; whether the disk has taken all of it, and its name."""
         try:
             if self._fd >= 0:
+                if self.placed:
+                    self._drop_second_name()
                 self.flush()
-        except FileError:
+                if self.is_new:
+                    self.flush_folder()
+        except OSError:
             return False
         finally:
             self._release()
@@ -284,10 +309,18 @@ def _exists(target: Path) -> FileError:
 def _replaceable(target: Path, *, overwrite: bool) -> Path:
     """The file itself, if there can be one under this name: a link is followed, so that it stays and the data move."""
     target = Path(os.path.realpath(target))
-    if target.is_dir():
+    try:
+        status: os.stat_result | None = target.stat()
+    except FileNotFoundError:
+        status = None
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise FileError(f"{target}: cannot be written: {error}", path=str(target)) from error
+    if status is None:
+        return target
+    if stat.S_ISDIR(status.st_mode):
         raise FileError(f"{target} is a directory; give the name of a file")
-    if target.exists() and not target.is_file():
+    if not stat.S_ISREG(status.st_mode):
         raise FileError(f"{target} is no regular file, and would be replaced by one; give another name")
-    if not overwrite and target.exists():
+    if not overwrite:
         raise _exists(target)
     return target

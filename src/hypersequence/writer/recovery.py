@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from .api import HyperSequenceWriter
 from .partfile import PartFile
 from .parts import target_of
 from .remains import Found, Remains, all_readable
+
+#: A writer holds one block in memory. Larger ones, which a damaged or hostile header may ask for, are not made again.
+_MOST_HELD_NBYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ def recover(
     """Make a readable file of every whole block of a file whose writer was interrupted, or whose end was lost.
 
     Every block is checked against its checksums; none is taken that is not as it was written. User metadata are kept
-    if they were written, which a writer does at the end.
+    if they were written, which a writer does at the end, and are not damaged. Blocks stay as large as they were.
 
     Args:
         part: The part file that an interrupted writer left beside its target (``hsq recover --list`` shows those), or a
@@ -62,8 +66,10 @@ def recover(
 
     Raises:
         FormatError: There is no sound header, so that the structure of the records is unknown.
-        FileError: In place, the file has its end, is being written right now, has no whole block, or one behind a
-            broken one, or the disk does not give all of it; or the new file exists or cannot be written.
+        FileError: In place, the file has its end, is being written right now, has a block but no whole one, or a whole
+            one behind a broken one, or the disk does not give all of it; or the new file exists or cannot be written.
+            Of a new file that could not be finished nothing is left.
+        OSError: ``part`` is not there, or cannot be opened.
 
     >>> writer = HyperSequenceWriter(folder / "killed.hsq", batch_size=4, block_nbytes=1)
     >>> writer.extend(np.arange(10.0))
@@ -98,9 +104,12 @@ def _complete(path: Path, *, overwrite: bool, progress: bool) -> Recovered:
             _ensure_nothing_is_lost(path, found)
             ending, meta = remains.ending(found.heads), remains.user_meta(found.heads)
             is_complete = remains.is_complete(found)
+            dirty = remains.dirty_gaps(found.heads[-1]) if found.heads else []
         if found.torn is not None:
             file.write_over(found.heads[found.torn], remains.walk.place(found.torn))
             file.flush()  # its copy goes next
+        for offset, nbytes in dirty:
+            file.write_over(bytes(nbytes), offset)
         if not is_complete:
             ending.write(file, meta)
         file.commit()
@@ -126,27 +135,45 @@ def _ensure_nothing_is_lost(path: Path, found: Found) -> None:
 
 
 def _copy(remains: Remains, out: Path, bar: ByteProgress, *, overwrite: bool) -> Recovered:
+    header = remains.header
+    # Blocks stay as large as they were, or a shuffle would give another order; unless no memory could hold one.
+    block_nbytes = header.block_records * max(1, header.schema.record_nbytes)
+    if header.schema.record_nbytes and block_nbytes > _MOST_HELD_NBYTES:
+        block_nbytes = DEFAULT_BLOCK_NBYTES
+    writer = HyperSequenceWriter(
+        out, header.batch_size, schema=header.schema, overwrite=overwrite, block_nbytes=block_nbytes
+    )
+    try:
+        found = _copy_into(writer, remains, bar)
+        writer.close()
+    except BaseException as error:
+        with suppress(FileError):  # it tells the disk's trouble once more
+            writer.discard()  # what it was copied from is still there
+        if isinstance(error, FileError) and "n_kept" in error.facts:  # which is advice for somebody who goes on
+            raise FileError(
+                f"{error.__cause__}; nothing was kept of it, recover once more when there is room"
+            ) from error
+        raise
+    return Recovered(out, found.n_records, found.n_blocks, found.broken, found.user_meta)
+
+
+def _copy_into(writer: HyperSequenceWriter, remains: Remains, bar: ByteProgress) -> Recovered:
     header, heads, broken = remains.header, list[bytes](), list[FormatError]()
     build = header.schema.builder(range(len(header.schema.columns)))
     n_missing = 0
-    # Records without bytes may be as many as there are numbers for, and have to stay in blocks as large as theirs.
-    block_nbytes = DEFAULT_BLOCK_NBYTES if header.schema.record_nbytes else header.block_records
-    with HyperSequenceWriter(
-        out, header.batch_size, schema=header.schema, overwrite=overwrite, block_nbytes=block_nbytes
-    ) as writer:
-        for number, whole in remains.blocks(bar.advance, hold=True):
-            if isinstance(whole, FormatError):
-                broken.append(whole)
-                continue
-            frame, head, _ = whole
-            heads.append(head)
-            n_missing = number + 1 - len(heads)
-            for arrays in remains.rows(frame):
-                writer.extend(*build(arrays))
-        try:
-            if heads or not broken:  # or nobody knows where they stand
-                writer.user_meta().update(remains.user_meta(heads, n_missing))
-        except FormatError as error:  # the disk does not give them
-            broken.append(error.with_traceback(None))
-        meta = dict(writer.user_meta())
-    return Recovered(out, writer.n_records, len(heads), tuple(broken), meta)
+    for number, whole in remains.blocks(bar.advance, hold=True):
+        if isinstance(whole, FormatError):
+            broken.append(whole)
+            continue
+        frame, head, _ = whole
+        heads.append(head)
+        n_missing = number + 1 - len(heads)
+        for arrays in remains.rows(frame):
+            writer.extend(*build(arrays))
+    try:
+        if heads or not broken:  # or nobody knows where they stand
+            writer.user_meta().update(remains.user_meta(heads, n_missing))
+    except FormatError as error:  # the disk does not give them
+        broken.append(error.with_traceback(None))
+    meta = dict(writer.user_meta())
+    return Recovered(remains.path, writer.n_records, len(heads), tuple(broken), meta)

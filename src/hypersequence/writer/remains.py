@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..errors import ChecksumError, FileError, FormatError
+from ..errors import ChecksumError, FileChangedError, FileError, FormatError
 from ..layout import (
     HEADER_PAGE_NBYTES,
     MAX_META_NBYTES,
@@ -81,6 +82,15 @@ class _Bytes:
         with suppress(OSError):
             for start in range(offset, offset + nbytes, _AHEAD_NBYTES):  # one call reads no more than that
                 os.posix_fadvise(self._file.fileno(), start, _AHEAD_NBYTES, os.POSIX_FADV_WILLNEED)
+
+    def next_data(self, offset: int) -> int:
+        """Where the next bytes are that are no hole of a sparse file, as far as the system tells."""
+        if not hasattr(os, "SEEK_DATA"):
+            return offset
+        try:
+            return os.lseek(self._file.fileno(), min(offset, self.nbytes), os.SEEK_DATA)
+        except OSError as error:
+            return max(offset, self.nbytes) if error.errno == errno.ENXIO else offset
 
     def _read(self, offset: int, nbytes: int) -> None:
         if len(self._memory) < nbytes:
@@ -207,8 +217,9 @@ class Remains:
         """
         first: Frame | None = None
         broken: list[tuple[int, FormatError]] = []
-        for number in range(self.walk.n_places):
-            place = self.walk.place(number)
+        end, number = self.header.nbytes, 0
+        while number < self.walk.n_places:
+            place, following = self.walk.place(number), number + 1
             if hold and self.header.stride <= _HELD_NBYTES:
                 self._bytes.hold(place, min(self.header.stride, self.nbytes - place))
                 self._bytes.will_need(place + self.header.stride, self.header.stride)
@@ -217,18 +228,26 @@ class Remains:
             except FormatError as error:
                 if len(broken) < _MAX_BROKEN:
                     broken.append((number, error.with_traceback(None)))  # whose frames would keep what they had read
+                following = self._behind_hole(following)
             else:
-                first = first or frame
+                first, end = first or frame, frame.offset + frame.nbytes
                 yield from broken
                 broken.clear()
                 yield number, (frame, head, torn)
                 if frame.n_records < self.header.block_records:
                     return  # no block comes behind a short one
-            step(min(self.header.stride, self.nbytes - place))
+            step(min((following - number) * self.header.stride, self.nbytes - place))
+            number = following
         # Something else may stand there: the index, or what an earlier file left.
         for at, (number, error) in enumerate(broken):
-            if error.rule == UNREADABLE or (at == 0 and self.walk.is_begun(number)):
+            if error.rule == UNREADABLE or (at == 0 and self.walk.is_begun(number, end)):
                 yield number, error
+
+    def _behind_hole(self, number: int) -> int:
+        """A block, or the first behind the hole of a sparse file in which it would begin: of those may be billions."""
+        data = self._bytes.next_data(self.walk.place(number))
+        n_passed = -(-(data - self.header.nbytes) // self.header.stride)
+        return max(number, n_passed - 1)  # the copy of a frame stands where the next block begins
 
     def _whole(self, number: int, first: Frame | None) -> tuple[Frame, bytes, bool]:
         """The frame of a block all of whose runs are sound, its bytes, and whether only its copy is."""
@@ -266,6 +285,7 @@ class Remains:
 
         Raises:
             ChecksumError: What is read now is not what was checked: the disk gives something else each time.
+            FileChangedError: Somebody cut the file meanwhile.
         """
         columns = self.header.schema.columns
         held = self._bytes.holds(frame.offset, frame.nbytes)
@@ -281,6 +301,9 @@ class Remains:
                     arrays.append(np.ndarray(shape, dtype))
                     continue
                 data = self._read(frame.offset + chunk.offset + start * nbytes, n_rows * nbytes)
+                if len(data) < n_rows * nbytes:
+                    text = f"shrank while block {frame.number} was being taken out of it"
+                    raise FileChangedError(f"{self.path}: {text}; who does that?", path=str(self.path))
                 if not held and not check.goes_on(data):
                     text = f"block {frame.number} is another one each time that it is read"
                     raise ChecksumError(f"{self.path}: {text} [rule C1]", rule="C1", block=frame.number)
@@ -298,6 +321,9 @@ class Remains:
         Raises:
             FormatError: The disk does not give what stands there.
         """
+        stored = self._stored_meta()
+        if stored is not None:
+            return stored
         if heads:
             last = self.frame(heads[-1])
             offset = align(last.offset + last.nbytes) + sum(map(len, heads)) + n_missing * len(heads[0])
@@ -305,6 +331,33 @@ class Remains:
             offset = self.header.nbytes
         nbytes = max(0, min(self.nbytes - offset, MAX_META_NBYTES + TAIL_READ_NBYTES))
         return find_meta(bytes(self._read(offset, nbytes)), str(self.path))
+
+    def _stored_meta(self) -> dict[str, Any] | None:
+        """The user metadata by way of trailer and footer, if those and the index's ends are sound."""
+        try:
+            parts = open_parts(self._read_bytes, self.nbytes, str(self.path))
+            return read_meta(str(self.path), parts.sections.get(SECTION_META), self._read_bytes)
+        except FormatError:  # whoever guesses where they stand is told of bad sectors
+            return None
+
+    def _read_bytes(self, offset: int, nbytes: int) -> bytes:
+        return bytes(self._read(offset, nbytes))
+
+    def dirty_gaps(self, head: bytes) -> list[tuple[int, int]]:
+        """Where the last block has something else than zeros between its records: offsets, and how many bytes.
+
+        A writer that was making it longer had written more records into it, which its frame does not know.
+
+        Raises:
+            FormatError: The disk does not give what stands there.
+        """
+        frame, dirty = self.frame(head), list[tuple[int, int]]()
+        for start, end in self.walk.gaps(frame, frame.offset + frame.nbytes):
+            for at in range(start, end, _AHEAD_NBYTES):
+                piece = np.frombuffer(self._read(at, min(_AHEAD_NBYTES, end - at)), np.uint8)
+                if piece.any():
+                    dirty.append((at, len(piece)))
+        return dirty
 
     def has_end(self) -> bool:
         """Whether the file ends with a trailer that is its own; what stands before it may be damaged all the same.
@@ -326,11 +379,7 @@ class Remains:
         Raises:
             FormatError: The disk does not give what stands there.
         """
-        path = str(self.path)
-
-        def read(offset: int, nbytes: int) -> bytes:
-            return bytes(self._read(offset, nbytes))
-
+        path, read = str(self.path), self._read_bytes
         try:
             parts = open_parts(read, self.nbytes, path)
             read_meta(path, parts.sections.get(SECTION_META), read)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileError, NothingToResumeError
+from ..errors import FileError, FormatError, NothingToResumeError
 from ..layout import Frame, Header, block_geometry, run_records
 from ..progress import ByteProgress
 from ..schema import Array
@@ -65,17 +65,38 @@ def take_up(path: Path, *, overwrite: bool, progress: bool) -> TakenUp:
 
 def _part_of(target: Path) -> Path:
     """The one part file of a target."""
-    parts = [part for part in parts_of(target) if part.nbytes]
-    if not parts:
+    found = parts_of(target)
+    known = [(part, header) for part in found if (header := _header(part.path)) is not None]
+    if not known:
+        useless = f" ({', '.join(str(part.path) for part in found)}: without a sound header)" if found else ""
         raise NothingToResumeError(
-            f"{target}: has no part file to go on with; begin with HyperSequenceWriter(...)", path=str(target)
+            f"{target}: has no part file to go on with{useless}; begin with HyperSequenceWriter(...)", path=str(target)
         )
+    begun = [(part, header) for part, header in known if part.nbytes > header.nbytes] or known[:1]
+    parts = [part for part, _ in begun]
+    if len({header.file_id for _, header in begun}) == 1:
+        # Of one file there are two while an only short block is written once more: one of them has all of it.
+        parts = [max(parts, key=lambda part: _n_records(part.path))] if len(parts) > 1 else parts
     if len(parts) > 1:
         listed = ", ".join(f"{part.path} ({part.nbytes:,} bytes)" for part in parts)
         raise FileError(
             f"{target}: has several part files, {listed}; give the path of the one to go on with", path=str(target)
         )
     return parts[0].path
+
+
+def _header(path: Path) -> Header | None:
+    """What a part file says about itself; ``None`` if it is damaged there, or has nothing yet."""
+    try:
+        with Remains(path) as remains:
+            return remains.header
+    except (FormatError, OSError):
+        return None
+
+
+def _n_records(path: Path) -> int:
+    with Remains(path) as remains:
+        return remains.look(lambda nbytes: None).n_records
 
 
 def _go_on(remains: Remains, found: Found, part: PartFile, *, overwrite: bool) -> TakenUp:
