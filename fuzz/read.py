@@ -21,7 +21,9 @@ import atheris
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 with atheris.instrument_imports(include=["hypersequence"]):
-    import hypersequence  # noqa: F401
+    import hypersequence.report
+    import hypersequence.sequence
+    import hypersequence.writer  # noqa: F401
 
 from fuzz_targets import change_a_number, change_old_metadata, mend, seeds, use
 

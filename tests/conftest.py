@@ -9,9 +9,16 @@ import numpy as np
 import pytest
 
 import hypersequence as hs
+from tried import TRIED
 
 #: Tests that take chances take so many times as many in the long form: CONTRIBUTING.md.
 LONG = int(os.environ.get("HSQ_LONG", "1"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What came of each is asserted by the tests; how often it was tried stands in docs/promises.md."""
+    for what, count in sorted(TRIED.items()):
+        terminalreporter.write_line(f"tried: {count:,} {what}")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 
 import hypersequence as hs
 from test_recovery import assert_records, pairs, parts_of
+from tried import TRIED
 
 N = 60
 
@@ -114,6 +115,7 @@ def test_ctrl_c_while_the_file_is_put_in_place(
                 else:
                     writer.close()
             except KeyboardInterrupt as error:
+                TRIED["calls after which Ctrl-C came"] += 1
                 interrupted, notes = True, " ".join(getattr(error, "__notes__", []))
         placed = path.exists()
         with monkeypatch.context() as patch:

@@ -22,6 +22,7 @@ import hypersequence as hs
 from conftest import LONG
 from hypersequence.writer.remains import Remains
 from test_recovery import assert_records, pairs, parts_of
+from tried import TRIED
 
 #: Everything through which the writer, and whoever recovers, changes files.
 CALLS = ("open", "write", "fsync", "ftruncate", "fchmod", "link", "replace", "unlink", "close")
@@ -166,6 +167,7 @@ def test_every_call_fails_in_turn(
             faults = Faults(patched, number, error, how_long=how_long)
             closed, n_whole = write_all(path, resume, {"overwrite": overwrite}, partial(whole_blocks, path))
         more = faults.n_calls >= number
+        TRIED["calls that failed, or wrote half"] += more
         assert not error or not more or faults.failed
         if not overwrite and not path.exists():
             (folder / "old.hsq").rename(path)
@@ -205,6 +207,7 @@ def test_every_call_fails_in_turn_while_recovering(
             except hs.FileError:
                 done = False
         more = faults.n_calls >= number
+        TRIED["calls that failed, or wrote half"] += more
         target = out if elsewhere else path
         assert done or error is not None
         if not target.exists():
@@ -373,6 +376,7 @@ def test_power_goes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_befor
         lab.mkdir()
         for name, content in found.items():
             (lab / name).write_bytes(content)
+        TRIED["losses of power"] += 1
         with hs.open(lab / "a.hsq", verify="always") as seq:
             n = seq.n_records
         assert n in (OLD, N)
@@ -430,6 +434,7 @@ def test_power_goes_out_while_recovering_in_place(
         lab.mkdir()
         for name, content in found.items():
             (lab / name).write_bytes(content)
+        TRIED["losses of power"] += 1
         placed += (lab / "a.hsq").exists()
         if not (lab / "a.hsq").exists():
             assert hs.recover(lab / part.name).n_records == n_found

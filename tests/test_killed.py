@@ -21,6 +21,7 @@ import pytest
 import hypersequence as hs
 from conftest import LONG
 from test_recovery import parts_of
+from tried import TRIED
 
 N, BATCH, BLOCK_NBYTES, PIECE = 4_000, 16, 16_000, 50
 #: What a process tells before it goes on: which version it writes, and how many records of it are safe.
@@ -136,6 +137,7 @@ def _one_life(
     data = os.read(reader, _TOLD.size)
     os.close(reader)
     kills[operation] += os.WIFSIGNALED(status)
+    TRIED[f"processes killed (SIGKILL): {operation}"] += os.WIFSIGNALED(status)
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, operation
     if len(data) < _TOLD.size:
         return told

@@ -17,6 +17,7 @@ import hypersequence as hs
 from bad_disk import SECTOR, BadSectors, StaleCache
 from hypersequence.layout import BlockWalk, ContentDigest, parse_header
 from hypersequence.writer.remains import Remains
+from tried import TRIED
 
 FIXED: dict[str, Any] = {"file_id": b"0123456789abcdef", "created_ns": 1}
 
@@ -593,6 +594,7 @@ def test_interrupted_at_every_call(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                     writer.close()
                 except KeyboardInterrupt:
                     interrupted = True
+                    TRIED["calls after which Ctrl-C came"] += 1
         assert_records(path, pairs, 120)
         assert hs.verify(path).ok
     assert at > 1
@@ -652,6 +654,7 @@ def test_records_that_were_safe_stay_safe_while_a_writer_goes_on(
                 finished = True
             except Killed:
                 pass
+        TRIED["calls at which a process vanished"] += not finished
         if writer._part is not None:
             writer._part.keep()
             writer._part = None  # gone without another word

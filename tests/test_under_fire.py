@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from hypersequence.layout import (
     run_records,
 )
 from test_cli import hsq
+from tried import TRIED
 
 
 def run(script: str, *arguments: object) -> str:
@@ -70,6 +72,27 @@ def test_replaced_again_and_again_under_its_readers(tmp_path: Path) -> None:
         reader.join()
     assert wrong == []
     assert len(versions) > 10
+    TRIED["files replaced under their readers"] += 1000 * LONG - 1
+
+
+def test_each_mapping_that_somebody_has_a_view_of_keeps_a_descriptor(numbered: Path) -> None:
+    n_files = 2000
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits[1], before + n_files + 100), limits[1]))
+    try:
+        views = []
+        for number in range(n_files):
+            with hs.open(numbered) as seq:
+                views.append(seq[number % 12])
+        assert len(list(Path("/proc/self/fd").iterdir())) == before + n_files
+        for number, (inputs, outputs) in enumerate(views):
+            assert outputs.tolist() == list(range(number % 12 * 8, number % 12 * 8 + 8))
+            assert (inputs == outputs[:, None, None]).all()
+        del inputs, outputs, views
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_thousands_of_live_views(numbered: Path) -> None:
@@ -236,6 +259,8 @@ from pathlib import Path
 import hypersequence as hs
 
 folder = Path(sys.argv[1])
+attempts = hs.HyperSequenceWriter, hs.HyperSequenceWriter.resume, hs.recover  # modules are loaded while they can be
+_ = hs.open, hs.verify
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
@@ -247,7 +272,7 @@ except PermissionError:
 with hs.open(folder / "a.hsq") as seq:
     assert sorted(label for _, labels in seq.shuffled(1) for label in labels.tolist()) == list(range(103))
 assert hs.verify(folder / "a.hsq").ok
-for attempt in (hs.HyperSequenceWriter, hs.HyperSequenceWriter.resume, hs.recover):
+for attempt in attempts:
     try:
         attempt(folder / ("a.hsq" if attempt is not hs.HyperSequenceWriter else "b.hsq"))
     except hs.FileError as error:
