@@ -16,43 +16,50 @@ then train for many epochs::
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from .convert import Converted, convert, formats, save, upgrade
-from .errors import (
-    ArgumentError,
-    ChecksumError,
-    ClosedError,
-    FileChangedError,
-    FileError,
-    FormatError,
-    HyperSequenceError,
-    MissingPackageError,
-    NothingToResumeError,
-    PositionError,
-    RecordError,
-    SourceError,
-    UnsupportedError,
-)
-from .loader import Loader, LoaderStats
-from .report import ShuffleQuality, Verification, repair, shuffle_quality, verify
-from .schema import Field, Schema
-from .sequence import (
-    FetchingHyperSequence,
-    HyperSequence,
-    HyperSequenceFile,
-    HyperSequenceView,
-    Records,
-    concat,
-    mix,
-    rebatch,
-)
-from .sequence import open_files as open
-from .writer import HyperSequenceWriter, Recovered, recover
+from .lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .adapters import jax as jax
+    from .adapters import keras as keras
+    from .adapters import tensorflow as tensorflow
+    from .adapters import torch as torch
     from .adapters.keras import KerasSequence
+    from .convert import Converted, convert, save, upgrade, write
+    from .convert.registry import formats
+    from .errors import (
+        ArgumentError,
+        ChecksumError,
+        ClosedError,
+        FileChangedError,
+        FileError,
+        FormatError,
+        HyperSequenceError,
+        MissingPackageError,
+        NothingToResumeError,
+        PositionError,
+        RecordError,
+        SourceError,
+        UnsupportedError,
+    )
+    from .loader import Loader, LoaderStats
+    from .report import ShuffleQuality, Verification, repair, shuffle_quality, verify
+    from .schema import Field, Schema
+    from .sequence import (
+        FetchingHyperSequence,
+        HyperSequence,
+        HyperSequenceFile,
+        HyperSequenceView,
+        Records,
+        concat,
+        mix,
+        rebatch,
+    )
+    from .sequence import open_files as open
+    from .writer import HyperSequenceWriter, Recovered, recover
+
+    __version__: str
 
 __all__ = [
     "ArgumentError",
@@ -95,18 +102,43 @@ __all__ = [
     "shuffle_quality",
     "upgrade",
     "verify",
+    "write",
 ]
 
-try:
-    __version__ = version("hypersequence")
-except PackageNotFoundError:  # a checkout that was not installed
-    __version__ = "0+unknown"
+# Modules are imported when somebody asks for one of their names: frameworks are heavy and optional, and importing all
+# of ours takes as long as `hsq info` may take.
+_HOMES = {
+    "KerasSequence": "adapters.keras:KerasSequence",
+    "formats": "convert.registry:formats",  # convert.formats is the package of them all
+    "open": "sequence:open_files",
+    **{name: f"adapters.{name}" for name in ("jax", "keras", "tensorflow", "torch")},
+    **{name: f"convert:{name}" for name in ("Converted", "convert", "save", "upgrade", "write")},
+    **{name: f"loader:{name}" for name in ("Loader", "LoaderStats")},
+    **{name: f"schema:{name}" for name in ("Field", "Schema")},
+    **{name: f"writer:{name}" for name in ("HyperSequenceWriter", "Recovered", "recover")},
+    **{name: f"report:{name}" for name in ("ShuffleQuality", "Verification", "repair", "shuffle_quality", "verify")},
+    **{
+        name: f"sequence:{name}"
+        for name in ("HyperSequence", "HyperSequenceFile", "HyperSequenceView", "FetchingHyperSequence")
+    },
+    **{name: f"sequence:{name}" for name in ("Records", "concat", "mix", "rebatch")},
+    **{name: f"errors:{name}" for name in __all__ if name.endswith("Error")},
+}
+_lookup, __dir__ = lazy_names(__name__, _HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    # Frameworks are heavy and optional: each is imported when somebody asks for its adapter.
-    if name in ("jax", "keras", "tensorflow", "torch"):
-        return import_module(f"{__name__}.adapters.{name}")
-    if name == "KerasSequence":
-        return import_module(f"{__name__}.adapters.keras").KerasSequence
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("hypersequence")
+        except PackageNotFoundError:  # a checkout that was not installed
+            return "0+unknown"
+    return _lookup(name)
+
+
+# A package and a function have one name. When the package is imported, it becomes an attribute of this one: that is
+# done now, while it costs nothing, so that from here on the name is that of the function.
+import_module(".convert", __name__)
+globals().pop("convert")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Generic, TypeVar
 
 from ..loader.threads import Task, Threads
@@ -30,12 +30,15 @@ class _Slot(Generic[T]):
         return self._result.pop()
 
 
-def in_order(jobs: Iterable[Callable[[], T]], n_threads: int) -> Iterator[T]:
+def in_order(
+    jobs: Iterable[Callable[[], T]], n_threads: int, give_up: Callable[[], object] | None = None
+) -> Generator[T]:
     """What jobs give, one after the other, while up to ``n_threads`` of the next ones run in threads.
 
     Args:
         jobs: Drawn from by the thread that draws from this, no more than ``n_threads + 1`` ahead.
         n_threads: 0 for none: each job is run when its result is asked for.
+        give_up: Called when this ends early, before it waits for the jobs that are under way: makes them end soon.
 
     An exception of a job, or of ``jobs`` itself, is raised in its place, after the results of all jobs before.
     """
@@ -66,6 +69,8 @@ def in_order(jobs: Iterable[Callable[[], T]], n_threads: int) -> Iterator[T]:
     finally:
         for slot in slots:
             slot.task.cancel()
+        if slots and give_up is not None:
+            give_up()
         for slot in slots:  # one that is under way may use what is about to be closed
             if not slot.task.done:
                 _over(slot.task)

@@ -9,10 +9,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, FileError
+from ..schema import ROLES
 from ..sequence import HyperSequence, open_files
+from ..writer import check_meta
+from .base import Reader
 from .copying import save
 from .exporting import write_out
 from .importing import begin, default_threads, read_into
@@ -102,43 +105,66 @@ def convert(
     target = Path(target)
     chosen = inputs, outputs, sample_weights
     sources = _sources(source)
-    if _all_hsq(sources, from_):
-        if any(given is not None for given in chosen) or resume:
-            raise ArgumentError("inputs, outputs, sample_weights and resume are for other formats' data")
+    ours = _all_hsq(sources, from_)
+    if not overwrite and target.exists():
+        raise FileError(f"{target} exists already; choose another name, or allow that it is replaced (overwrite)")
+    if ours and (any(given is not None for given in chosen) or resume):
+        raise ArgumentError("inputs, outputs, sample_weights and resume are for other formats' data")
+    into_hsq = to == "hsq" or (to is None and target.suffix.lower() == ".hsq")
+    if ours:
         with _opened(sources) as sequence:
-            if to == "hsq" or (to is None and target.suffix.lower() == ".hsq"):
+            if into_hsq:
                 _no_options(options)
                 save(sequence, target, overwrite=overwrite, progress=progress)
                 return Converted(str(target), sequence.n_records, "hsq")
             format = format_of_target(target) if to is None else format_named(to)
             write_out(sequence, target, format, options, overwrite=overwrite, progress=progress)
             return Converted(str(target), sequence.n_records, format.name)
-    if to not in (None, "hsq") or (to is None and target.suffix.lower() != ".hsq"):
+    if not into_hsq:
         raise ArgumentError(f"{target}: one side of a conversion is an .hsq file; go by way of one")
     format = format_of_sources(sources) if from_ is None else format_named(from_)
     if format.opens is None:
         raise ArgumentError(f"{format.title} are written, not read")
     with format.opens(sources, format.parse(options)) as reader:
-        choice = Choice(reader.fields, reader.labels, chosen, named=named)
+        choice = _choose(reader, chosen, named=named)
         start = partial(begin, target, choice.schema, batch_size=batch_size, overwrite=overwrite, resume=resume)
-        n = read_into(
-            target, reader, choice, begin_writer=start, meta=reader.meta, threads=threads, progress=progress
-        )
+        n = read_into(target, reader, choice, begin_writer=start, meta=reader.meta, threads=threads, progress=progress)
     return Converted(str(target), n, format.name)
+
+
+def _choose(reader: Reader, chosen: tuple[Sequence[str] | None, ...], *, named: bool) -> Choice:
+    """What is read, and where it goes; whatever is wrong with that is found before anything is written."""
+    if all(given is None for given in chosen):
+        chosen = _roles_of(reader)
+    reader.choose(Choice(reader.fields, reader.labels, chosen, named=named).names)
+    check_meta(reader.meta)
+    return Choice(reader.fields, reader.labels, chosen, named=named)  # its types are known now
+
+
+def _roles_of(reader: Reader) -> tuple[list[str] | None, ...]:
+    """The roles that a source's fields had, if it says so of all of them."""
+    said = {name for names in reader.roles.values() for name in names}
+    if said != set(reader.fields):
+        return None, None, None
+    return tuple(list(reader.roles.get(role, ())) for role in ROLES)
 
 
 def _sources(source: Sources) -> list[Any]:
     """Every single source."""
-    given: list[Any] = list(source) if isinstance(source, list | tuple) else [source]
+    given = list(cast("list[Any]", source)) if isinstance(source, list | tuple) else [source]
     found: list[Any] = []
     for one in given:
-        if isinstance(one, str | os.PathLike) and glob.has_magic(os.fspath(one)) and not os.path.exists(one):  # noqa: PTH110
-            matches = sorted(glob.glob(os.fspath(one), recursive=True))  # noqa: PTH207 - takes absolute patterns too
+        if not isinstance(one, str | os.PathLike):
+            found.append(one)
+            continue
+        path = Path(cast("str", one))
+        if glob.has_magic(str(path)) and not path.exists():
+            matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - takes absolute patterns too
             if not matches:
-                raise ArgumentError(f"{os.fspath(one)}: no file matches this pattern")
-            found += [Path(each) for each in matches]
+                raise ArgumentError(f"{path}: no file matches this pattern")
+            found += map(Path, matches)
         else:
-            found.append(Path(one) if isinstance(one, str | os.PathLike) else one)
+            found.append(path)
     if not found:
         raise ArgumentError("convert: no source is given")
     return found
@@ -147,7 +173,9 @@ def _sources(source: Sources) -> list[Any]:
 def _all_hsq(sources: list[Any], from_: str | None) -> bool:
     if from_ is not None:
         return from_ == "hsq"
-    are = [isinstance(one, HyperSequence) or (isinstance(one, Path) and one.suffix.lower() == ".hsq") for one in sources]
+    are = [
+        isinstance(one, HyperSequence) or (isinstance(one, Path) and one.suffix.lower() == ".hsq") for one in sources
+    ]
     if any(are) and not all(are):
         raise ArgumentError("some sources are .hsq files and some are not; convert them one by one")
     return all(are)

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from types import MappingProxyType, TracebackType
+from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
 
 from ..errors import ArgumentError, MissingPackageError
-from ..schema import Array, Field
+from ..schema import ROLES, Array, Field
 
 #: Many records: for each field an array whose leading axis is theirs.
 Piece: TypeAlias = dict[str, Array]
@@ -37,13 +37,28 @@ class Reader(ABC):
         fields: Names and types of all fields, in the source's order.
         n_records: How many records there are; ``None`` if only the end tells.
         labels: Names of fields that the source itself calls outputs.
+        roles: What the source says of all its fields, if it was written from an ``.hsq`` file: see :func:`roles_of`.
         meta: What of the source's own metadata goes into the file: JSON, ``{}`` if nothing.
     """
 
     fields: dict[str, Field]
     n_records: int | None = None
     labels: tuple[str, ...] = ()
+    roles: Mapping[str, list[str]] = MappingProxyType({})
     meta: dict[str, Any]
+
+    def choose(self, wanted: Sequence[str]) -> None:  # noqa: B027 - few have to
+        """Take note of the fields that will be read; comes once, before anything is written.
+
+        A reader may leave to this what it would look up in vain for other fields: the width of text, how many records
+        there are, whether they can be converted at all. It then puts that into ``fields`` and ``n_records``.
+
+        Args:
+            wanted: Their names.
+
+        Raises:
+            SourceError: One of them cannot be converted.
+        """
 
     @abstractmethod
     def jobs(self, start: int, wanted: Sequence[str], n_records: int) -> Iterator[Job]:
@@ -58,7 +73,7 @@ class Reader(ABC):
         done beside it (decoding) belongs into the jobs. Both raise SourceError with the record's place in the source.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - few have to
         """Give back what is open. No job is run afterwards."""
 
     def __enter__(self) -> Self:
@@ -92,8 +107,8 @@ class Export:
         n_records: How many records.
         roles: ``"inputs"``, ``"outputs"``, ``"sample_weights"`` to the names of their fields.
         user_meta: The file's metadata.
-        pieces: ``pieces()`` gives all records in order, a piece of some 8 MiB after the other; ``pieces("label")`` those
-            fields alone. Arrays may be views, which are read-only and not aligned.
+        pieces: ``pieces()`` gives all records in order, a piece of some 8 MiB after the other; ``pieces("label")``
+            those fields alone. Arrays may be views, which are read-only and not aligned.
     """
 
     fields: dict[str, Field]
@@ -108,11 +123,17 @@ class Export:
         return {"roles": self.roles, "user_meta": self.user_meta}
 
 
+def roles_of(description: Any) -> dict[str, list[str]]:
+    """The roles of an :attr:`Export.description` that may be anything, by now."""
+    given = cast("dict[str, Any]", description).get("roles") if isinstance(description, dict) else None
+    roles = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
+    lists = {role: cast("list[Any]", names) for role, names in roles.items() if isinstance(names, list)}
+    return {role: [name for name in names if isinstance(name, str)] for role, names in lists.items() if role in ROLES}
+
+
 def labels_of(description: Any) -> tuple[str, ...]:
     """Which fields were outputs, from an :attr:`Export.description` that may be anything."""
-    roles = description.get("roles") if isinstance(description, dict) else None
-    outputs = roles.get("outputs") if isinstance(roles, dict) else None
-    return tuple(map(str, outputs)) if isinstance(outputs, list) else ()
+    return tuple(roles_of(description).get("outputs", ()))
 
 
 @dataclass(frozen=True)

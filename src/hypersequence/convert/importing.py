@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import NothingToResumeError, RecordError, SourceError
 from ..progress import RecordProgress
-from ..schema import Schema
+from ..schema import Array, Schema
 from ..writer import HyperSequenceWriter
 from .ahead import in_order
 from .base import PIECE_NBYTES, Piece, Reader
@@ -21,8 +21,17 @@ def default_threads() -> int:
     return min(4, os.cpu_count() or 1)
 
 
-def begin(target: Path, schema: Schema, *, batch_size: int, overwrite: bool, resume: bool) -> HyperSequenceWriter:
+def begin(
+    target: Path, schema: Schema | None, *, batch_size: int, overwrite: bool, resume: bool
+) -> HyperSequenceWriter:
     """A new writer; or one that goes on, if that was asked for and there is something to go on with.
+
+    Args:
+        target: The file to write.
+        schema: Its records' structure; ``None`` if the first record, or what is left, is to tell.
+        batch_size: Of a new one.
+        overwrite: Whether the target may exist.
+        resume: Whether to go on.
 
     Raises:
         SourceError: What was left has other fields.
@@ -33,9 +42,11 @@ def begin(target: Path, schema: Schema, *, batch_size: int, overwrite: bool, res
         except NothingToResumeError:
             pass
         else:
-            if writer.schema != schema:
+            if schema is not None and writer.schema != schema:
                 kept = writer.abort()
-                raise SourceError(f"{target}: what is left of an earlier try has other fields ({writer.schema}); {kept}")
+                raise SourceError(
+                    f"{target}: what is left of an earlier try has other fields ({writer.schema}); {kept}"
+                )
             return writer
     return HyperSequenceWriter(target, batch_size, schema=schema, overwrite=overwrite)
 
@@ -77,20 +88,34 @@ def read_into(
 def _unseen(pieces: Iterator[Piece], choice: Choice, writer: HyperSequenceWriter) -> Iterator[Piece]:
     """What comes after the last record that is safe, which is looked at: the source must be the same."""
     first = next(pieces, None)
-    if first is None or not _same(choice.schema, choice.arrange(first), (*writer.last_record(), None, None)[:3]):
-        raise SourceError(
-            f"record {writer.n_records - 1:,} of the source is not the one that was converted before, so this is "
-            "another source; convert without resuming"
-        )
+    check_last(writer, None if first is None else choice.schema.flatten(choice.arrange(first)))
+    assert first is not None
     if len(next(iter(first.values()))) > 1:
         yield {name: array[1:] for name, array in first.items()}
     yield from pieces
 
 
-def _same(schema: Schema, many: tuple[Any, Any, Any], record: tuple[Any, Any, Any]) -> bool:
-    """Whether the first of many records is this one, bit for bit."""
-    return all(
+def check_last(writer: HyperSequenceWriter, columns: Sequence[Array] | None) -> None:
+    """See whether the source still has the last record that is safe, bit for bit.
+
+    Args:
+        writer: One that goes on.
+        columns: What the source has now from that record on: for each column an array whose leading axis is the
+            records'. ``None`` if it ends before.
+
+    Raises:
+        SourceError: It has another one.
+    """
+    schema = writer.schema
+    assert schema is not None
+    inputs, outputs, weights = (*writer.last_record(), None, None)[:3]
+    stored = schema.flatten((inputs, outputs, weights))
+    if columns is None or not all(
         # By way of the stored type: text may be narrower in the source than in the file.
         array[:1].astype(column.field.dtype).tobytes() == value.tobytes()
-        for column, array, value in zip(schema.columns, schema.flatten(many), schema.flatten(record), strict=True)
-    )
+        for column, array, value in zip(schema.columns, columns, stored, strict=True)
+    ):
+        raise SourceError(
+            f"record {writer.n_records - 1:,} of the source is not the one that was stored before, so this is another "
+            "source, or its records come in another order; begin again without resume"
+        )

@@ -8,18 +8,18 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
+from typing import Any, cast
 
 from ..errors import ArgumentError, FileError
-from . import formats as _formats
 from .base import Format
 
 
 @cache
 def formats() -> dict[str, Format]:
     """Every format by its name: whatever stands as ``FORMATS`` in a module of ``convert/formats``."""
-    modules = sorted(module.name for module in iter_modules(_formats.__path__))
-    found = [each for name in modules for each in import_module(f"{_formats.__name__}.{name}").FORMATS]
+    package = import_module(f"{__package__}.formats")
+    modules = sorted(module.name for module in iter_modules(package.__path__))
+    found: list[Format] = [each for name in modules for each in import_module(f"{package.__name__}.{name}").FORMATS]
     return {each.name: each for each in found}
 
 
@@ -58,7 +58,7 @@ def _format_of_source(source: Any) -> Format:
             f"a {type(source).__name__} is no source that convert knows; write() takes iterables and data sets of "
             "PyTorch and TensorFlow"
         )
-    path = Path(source)
+    path = Path(cast("str", source))
     if not path.exists():
         raise FileError(f"{path}: there is no such file or folder", path=str(path))
     found = _by_ending(path, readable) or next((each for each in readable if each.recognises(path)), None)

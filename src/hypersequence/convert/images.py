@@ -1,0 +1,130 @@
+"""From the bytes of an image to an array, with Pillow."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, SourceError
+from ..schema import Array
+from .base import Option, require
+
+#: What Pillow may try. Others of its formats start programs (EPS) or are no photographs.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF")
+#: How image files' names end.
+IMAGE_ENDINGS = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+_EXACT = {"L": "L", "RGB": "RGB", "1": "L", "P": "RGB"}  # Pillow's mode to one that keeps every value
+
+
+def decode_image(
+    data: bytes | Path, where: str, size: tuple[int, int] | None = None, crop: bool = False, mode: str | None = None
+) -> Array:
+    """An image as ``uint8``: ``(height, width, 3)``, or ``(height, width)`` if it is grey.
+
+    Args:
+        data: The bytes of an image file, or its path.
+        where: What messages call it.
+        size: ``(height, width)`` to which it is resized. ``None`` keeps its own.
+        crop: Whether it keeps its proportions when resized: what sticks out is cut off, the same on both sides.
+            ``False`` stretches it.
+        mode: ``"RGB"`` or ``"L"`` (grey), to which it is converted. ``None`` keeps its own, and refuses what an array
+            of this kind does not hold: transparency, CMYK.
+
+    Raises:
+        SourceError: It is no image, is damaged or cut off, or has other values than eight bits each.
+        MissingPackageError: Pillow is not installed.
+
+    Pixels come as they are stored: a rotation that a camera noted beside them is not applied. Of several frames the
+    first one comes.
+    """
+    pillow = require("PIL.Image")
+    try:
+        with pillow.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS) as image:
+            if size is not None:
+                # JPEG can leave out detail while decoding. Twice the size is left to work from, as in thumbnail().
+                image.draft(None, (2 * size[1], 2 * size[0]))
+            return image_array(image, where, size, crop, mode)
+    except (SourceError, ArgumentError):
+        raise
+    except pillow.UnidentifiedImageError:
+        raise SourceError(f"{where}: is no image of these formats: {', '.join(FORMATS)}") from None
+    except Exception as error:  # on damaged files Pillow raises much: OSError, SyntaxError, ValueError, struct.error
+        raise SourceError(f"{where}: cannot be read as an image: {error}") from error
+
+
+def image_array(
+    image: Any, where: str, size: tuple[int, int] | None = None, crop: bool = False, mode: str | None = None
+) -> Array:
+    """The same for an image that Pillow has open already."""
+    if crop and size is None:
+        raise ArgumentError("crop needs a size to cut images to")
+    return np.asarray(_resized(image.convert(_mode(image, mode, where)), size, crop))
+
+
+def _mode(image: Any, asked: str | None, where: str) -> str:
+    """The mode to convert to."""
+    if image.mode.startswith(("I", "F")):
+        raise SourceError(
+            f"{where}: an image of {image.mode!r} has more than 8 bits a value, which would be lost; keep such images "
+            "as arrays"
+        )
+    if asked is not None:
+        return asked
+    if image.has_transparency_data or image.mode not in _EXACT:
+        kind = "has transparency" if image.has_transparency_data else f"is {image.mode}"
+        raise SourceError(f"{where}: the image {kind}; mode='RGB' makes RGB of all images, mode='L' grey ones")
+    return _EXACT[image.mode]
+
+
+def _resized(image: Any, size: tuple[int, int] | None, crop: bool) -> Any:
+    if size is None or image.size == size[::-1]:
+        return image
+    bilinear = require("PIL.Image").Resampling.BILINEAR
+    if crop:
+        return require("PIL.ImageOps").fit(image, size[::-1], method=bilinear)
+    return image.resize(size[::-1], bilinear)
+
+
+def _parse_size(given: Any) -> tuple[int, int]:
+    """From ``224``, ``"224x320"``, ``"224,320"`` or ``(224, 320)``."""
+    parts: Sequence[Any] = given.lower().replace("x", ",").split(",") if isinstance(given, str) else given
+    if isinstance(parts, int):
+        parts = [parts]
+    numbers = [int(part) for part in parts]
+    if len(numbers) not in (1, 2) or min(numbers) < 1:
+        raise ValueError("is no size")
+    return numbers[0], numbers[-1]
+
+
+def _parse_crop(given: Any) -> bool:
+    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    if str(given).lower() not in known:
+        raise ValueError("is neither true nor false")
+    return known[str(given).lower()]
+
+
+def _parse_mode(given: Any) -> str | None:
+    known = {"none": None, "rgb": "RGB", "l": "L"}
+    if str(given).lower() not in known:
+        raise ValueError("is neither RGB nor L")
+    return known[str(given).lower()]
+
+
+#: ``size``, ``crop`` and ``mode`` of :func:`decode_image`, for a format that reads images.
+IMAGE_OPTIONS = (
+    Option("size", _parse_size, "resize images to height and width: 224, or 224x320 (by default they keep their size)"),
+    Option(
+        "crop",
+        _parse_crop,
+        "keep proportions and cut off what sticks out, where size= is given (default: false)",
+        False,
+    ),
+    Option("mode", _parse_mode, "make all images RGB, or L: grey (by default they stay what they are)"),
+)

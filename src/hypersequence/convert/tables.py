@@ -1,0 +1,196 @@
+"""Records that come as Arrow's tables, as those of Parquet and Hugging Face do."""
+
+from __future__ import annotations
+
+import io
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from ..errors import SourceError
+from ..schema import Array, Field
+from ..source.buffers import lease
+from .arrays import explained
+from .arrowtypes import Place
+from .base import Job, Options, Piece, Reader, labels_of, require, roles_of
+from .columns import KEY, Column, Rows, RowsJob, ValueColumn, json_of
+from .images import FORMATS, image_array
+
+
+class TableReader(Reader):
+    """A reader of records that some library gives as Arrow's tables.
+
+    Args:
+        schema: Arrow's schema of the table.
+        where: What messages call it.
+        options: Those of images.
+        names: The columns to offer; ``None`` for all.
+        follow: Whether images are read from files whose paths stand in the table.
+
+    Raises:
+        SourceError: Two columns have one name, or none has, or there are none at all.
+    """
+
+    def __init__(
+        self, schema: Any, where: str, options: Options, names: Sequence[str] | None = None, *, follow: bool = False
+    ) -> None:
+        offered = list(map(str, schema.names if names is None else names))
+        odd = [name for name in offered if schema.names.count(name) != 1]
+        if odd or not offered:
+            what = f"{schema.names.count(odd[0])} columns called {odd[0]!r}" if odd else "no columns"
+            raise SourceError(f"{where}: has {what}")
+        self._schema, self._where, self._options, self._follow = schema, where, options, follow
+        self._features, self.labels, self.meta = _told(schema.metadata or {})
+        self.roles = roles_of(json_of(schema.metadata or {}, KEY))
+        self.fields = {name: Field("S0") for name in offered}  # until choose()
+        self._columns = dict[str, Column]()
+
+    @abstractmethod
+    def rows(self, start: int, wanted: Sequence[str], n_records: int) -> Iterator[RowsJob]:
+        """Jobs that give all rows from one on, some at a time, as :meth:`Reader.jobs` gives records."""
+
+    def choose(self, wanted: Sequence[str]) -> None:
+        """Find out their types and shapes."""
+        for name in wanted:
+            column = self._column(self._schema.field(name))
+            column.settle(partial(self._scan, name))
+            self._columns[name], self.fields[name] = column, column.field
+
+    def _column(self, field: Any) -> Column:
+        type = field.type
+        if require("pyarrow").types.is_struct(type) and {part.name for part in type} == {"bytes", "path"}:
+            mode = self._features.get(field.name, {}).get("mode")
+            own = {"mode": mode} if self._options["mode"] is None and isinstance(mode, str) else {}
+            return ImageColumn(field.name, {**self._options, **own}, follow=self._follow)
+        return ValueColumn(field, self._where)
+
+    def _scan(self, name: str, n_rows: int) -> Iterator[Rows]:
+        for job in self.rows(0, [name], n_rows):
+            rows = job()
+            yield rows
+            if rows.release is not None:
+                rows.release()
+
+    def jobs(self, start: int, wanted: Sequence[str], n_records: int) -> Iterator[Job]:
+        """Jobs that give rows, and make arrays of them."""
+        for job in self.rows(start, wanted, n_records):
+            yield partial(self._piece, job, wanted)
+
+    def _piece(self, job: RowsJob, wanted: Sequence[str]) -> Piece:
+        rows = job()
+        try:
+            return {name: self._columns[name].read(rows) for name in wanted}
+        finally:
+            if rows.release is not None:
+                rows.release()
+
+
+class ImageColumn(Column):
+    """A column of encoded images, as ``datasets`` keeps them: bytes, or the path of a file.
+
+    Args:
+        name: The column's name.
+        options: ``size``, ``crop`` and ``mode``, as :func:`~.images.decode_image` takes them.
+        follow: Whether files are read at the paths that stand in it.
+    """
+
+    def __init__(self, name: str, options: Options, *, follow: bool) -> None:
+        super().__init__(name)
+        self._options, self._follow = options, follow
+
+    def settle(self, scan: Callable[[int], Iterator[Rows]]) -> None:
+        """Look at the first image."""
+        found = self.first(scan)
+        if found is None:
+            raise SourceError(f"the column {self.name!r} has no rows, so that nothing tells the size of its images")
+        array, place = found
+        image = self._image(array[0].as_py(), place(0))
+        self.field = Field(image.dtype, image.shape)
+
+    def values(self, array: Any, place: Place) -> Array:
+        """The images of an array, decoded."""
+        out = lease((len(array), *self.field.shape), self.field.dtype)
+        for number, value in enumerate(array):
+            image = self._image(value.as_py(), place(number))
+            if image.shape != self.field.shape:
+                raise SourceError(
+                    f"{place(number)}: the image has the shape {image.shape}, the first one {self.field.shape}; size= "
+                    "resizes all images, mode= makes them all RGB or grey"
+                )
+            out[number] = image
+        return out
+
+    def _image(self, value: Any, where: str) -> Array:
+        value = {} if value is None else value
+        data, path = value.get("bytes"), value.get("path")
+        if data is None and not (self._follow and path and Path(path).is_file()):
+            hint = f"; it should be in the file {path}, which is not read from here" if path else ""
+            raise SourceError(f"{where}: has no image{hint}")
+        pillow, ops = require("PIL.Image"), require("PIL.ImageOps")
+        with explained(where), pillow.open(path if data is None else io.BytesIO(data), formats=FORMATS) as image:
+            # As datasets does, so that images are what they are there.
+            turned = ops.exif_transpose(image) if image.getexif().get(pillow.ExifTags.Base.Orientation) else image
+            return image_array(turned, where, self._options["size"], self._options["crop"], self._options["mode"])
+
+
+def _told(metadata: Mapping[bytes, bytes]) -> tuple[dict[str, Any], tuple[str, ...], dict[str, Any]]:
+    """From a table's metadata: the features of ``datasets``, the labels, and what goes into the file."""
+    ours, hub = json_of(metadata, KEY), json_of(metadata, b"huggingface")
+    features: Any = hub
+    for key in ("info", "features"):
+        features = cast("dict[str, Any]", features).get(key) if isinstance(features, dict) else None
+    found = cast("dict[str, Any]", features) if isinstance(features, dict) else {}
+    known = {name: cast("dict[str, Any]", each) for name, each in found.items() if isinstance(each, dict)}
+    labels = {name: each.get("names") for name, each in known.items() if each.get("_type") == "ClassLabel"}
+    classes = {name: names for name, names in labels.items() if names}
+    kept: Any = cast("dict[str, Any]", ours).get("user_meta") if isinstance(ours, dict) else None
+    meta = dict(cast("dict[str, Any]", kept)) if isinstance(kept, dict) else {}
+    if classes:
+        meta.setdefault("label names", classes)
+    return known, labels_of(ours) or tuple(labels), meta
+
+
+def files_in(sources: Sequence[Any], endings: tuple[str, ...]) -> list[Path]:
+    """The files among sources, and those in folders among them, in the order of their names.
+
+    Raises:
+        SourceError: A folder has none with such an ending.
+    """
+    found: list[Path] = []
+    for source in map(Path, sources):
+        if not source.is_dir():
+            found.append(source)
+            continue
+        inside = sorted(path for path in source.iterdir() if _is_data(path, endings))
+        if not inside:
+            raise SourceError(f"{source}: no file in this folder is called *{' or *'.join(endings)}")
+        found += inside
+    return found
+
+
+def _is_data(path: Path, endings: tuple[str, ...]) -> bool:
+    return path.suffix.lower() in endings and path.name[0] not in "._" and path.is_file()
+
+
+def is_folder_of(endings: tuple[str, ...], path: Path) -> bool:
+    """Whether a path is a folder with such files, and nothing that ``datasets`` saved."""
+    saved = any((path / name).exists() for name in ("dataset_dict.json", "state.json"))
+    return path.is_dir() and not saved and any(_is_data(each, endings) for each in path.iterdir())
+
+
+def check_same(schema: Any, path: Path, first: Any, first_path: Path) -> None:
+    """See that a file has the columns of the first one, in whatever order.
+
+    Raises:
+        SourceError: It has not.
+    """
+    ours, theirs = ({field.name: field.type for field in each} for each in (schema, first))
+    for name in [*theirs, *ours]:
+        if ours.get(name) != theirs.get(name):
+            here, there = (str(types.get(name, "not there")) for types in (ours, theirs))
+            raise SourceError(
+                f"{path}: the column {name!r} is {here}, but in {first_path} it is {there}; convert files with "
+                "different columns one by one"
+            )
