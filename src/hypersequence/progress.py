@@ -39,7 +39,7 @@ class RecordCounter:
             self._status = None
 
 
-class _Progress:
+class Progress:
     """A bar with rate and time left; does nothing unless asked, nothing off a terminal, and nothing for a second.
 
     Args:
@@ -92,14 +92,14 @@ class _Progress:
             self._bar.stop()
 
 
-class ByteProgress(_Progress):
+class ByteProgress(Progress):
     """A bar that counts bytes."""
 
     def _columns(self, progress: Any) -> tuple[Any, ...]:
         return progress.DownloadColumn(binary_units=True), progress.TransferSpeedColumn()
 
 
-class RecordProgress(_Progress):
+class RecordProgress(Progress):
     """A bar that counts records."""
 
     def _columns(self, progress: Any) -> tuple[Any, ...]:

@@ -49,7 +49,7 @@ class Stretch:
         n_records = int((runs[:, 1] - runs[:, 0]).sum())
         self.nbytes = n_records * source.schema.record_nbytes
         #: Whether the runs are more than the positions need by far, so that reading or dropping them all is in vain.
-        self.scattered = n_records > _MAX_SPARSENESS * (end - start) or self.nbytes > _reasonable_nbytes()
+        self.scattered = n_records > _MAX_SPARSENESS * (end - start) or self.nbytes > reasonable_nbytes()
         self.n_done = 0
         #: Whether it needed no reading.
         self.was_there = self.finished = self.scattered or (look and source.resident(runs, chosen))
@@ -242,7 +242,7 @@ class ReadAhead:
             self._drop(stretch)
 
 
-def _reasonable_nbytes() -> int:
+def reasonable_nbytes() -> int:
     """Half of the memory: more cannot be read ahead at once, and is left to the system to read when it is touched."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

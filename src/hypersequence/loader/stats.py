@@ -44,8 +44,8 @@ class LoaderStats:
 
     @property
     def limit(self) -> str:
-        """What holds training back: ``"disk"``, ``"gather"``, ``"map"``; if it waits less than 2%, ``"consumer"``."""
-        if self.waited_s < 0.02 * self.elapsed_s or not self.batches:
+        """What holds training back: ``"disk"``, ``"gather"``, ``"map"``; if it waits less than 5%, ``"consumer"``."""
+        if self.waited_s < 0.05 * self.elapsed_s or not self.batches:
             return "consumer"
         if self.disk_s > 0.5 * (self.first_s + self.waited_s):
             return "disk"

@@ -1,0 +1,152 @@
+"""``hsq convert``, ``formats``, ``upgrade``, ``merge``, ``split`` and ``sample``, as a person types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hypersequence as hs
+from conftest import labels
+from test_cli import hsq
+
+
+def digits(folder: Path, n: int = 100) -> tuple[Path, Path]:
+    np.save(folder / "images.npy", np.arange(n * 12, dtype=np.uint8).reshape(n, 3, 4))
+    np.save(folder / "digits.npy", np.arange(n) % 10)
+    return folder / "images.npy", folder / "digits.npy"
+
+
+def test_arrays_become_a_file_and_a_file_becomes_arrays(tmp_path: Path) -> None:
+    images, numbers = digits(tmp_path)
+    out, back = tmp_path / "all.hsq", tmp_path / "back.npz"
+    done = hsq("convert", images, numbers, out, "--outputs", "digits", "--batch-size", 8)
+    assert done.returncode == 0, done.stderr
+    assert "100 records" in done.stdout
+    with hs.open(out) as seq:
+        assert seq.batch_size() == 8
+        assert str(seq.schema) == (
+            "Schema(inputs={'images': Field('uint8', (3, 4))}, outputs={'digits': Field('int64')})"
+        )
+    done = hsq("convert", out, back, "--json")
+    assert json.loads(done.stdout) == {"path": str(back), "n_records": 100, "format": "npz"}
+    with np.load(back) as found:
+        assert (found["images"] == np.load(images)).all()
+        assert (found["digits"] == np.load(numbers)).all()
+
+
+def test_fields_are_chosen_by_name(tmp_path: Path) -> None:
+    images, numbers = digits(tmp_path)
+    out = tmp_path / "all.hsq"
+    assert hsq("convert", images, numbers, out, "--inputs", "digits,images", "--no-named").returncode == 0
+    assert hs.open(out).schema == hs.Schema((hs.Field("int64"), hs.Field("uint8", (3, 4))))
+    done = hsq("convert", images, numbers, out, "--inputs", "pictures", "--overwrite")
+    assert done.returncode == 1
+    assert "no field is called 'pictures'; the source has: images, digits" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["nothing.npy", "out.hsq"], "there is no such file"),
+        (["images.npy", "out.txt"], "one side of a conversion is an .hsq file"),
+        (["images.npy", "there.hsq"], "exists already"),
+        (["images.npy", "out.hsq", "-O", "colour=red"], "no option is called 'colour'"),
+        (["images.npy", "out.hsq", "-O", "colour"], "NAME=VALUE"),
+        (["images.npy", "out.hsq", "--from", "magic"], "no format is called 'magic'"),
+        (["images.npy"], "the target last"),
+        (["there.hsq", "out.xyz"], "its name does not tell the format"),
+        (["there.hsq", "out.npy", "--inputs", "a"], "are for other formats' data"),
+    ],
+)
+def test_mistakes_are_explained_and_leave_nothing(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    digits(tmp_path)
+    with hs.HyperSequenceWriter(tmp_path / "there.hsq") as writer:
+        writer.append(1)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    done = hsq("convert", *[tmp_path / each if "." in each else each for each in arguments])
+    assert done.returncode != 0
+    assert expected in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_an_interrupted_conversion_goes_on(tmp_path: Path) -> None:
+    images, _ = digits(tmp_path, 1000)
+    out = tmp_path / "images.hsq"
+    with (
+        pytest.raises(RuntimeError),
+        hs.HyperSequenceWriter(out, schema=hs.Schema({"images": ("u1", (3, 4))})) as writer,
+    ):
+        writer.extend({"images": np.load(images)[:700]})
+        raise RuntimeError
+    done = hsq("convert", images, out, "--resume")
+    assert done.returncode == 0, done.stderr
+    with hs.open(out) as seq:
+        assert (seq.records[:][0]["images"] == np.load(images)).all()
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_another_source_is_not_gone_on_with(tmp_path: Path) -> None:
+    images, _ = digits(tmp_path, 1000)
+    out = tmp_path / "images.hsq"
+    with (
+        pytest.raises(RuntimeError),
+        hs.HyperSequenceWriter(out, schema=hs.Schema({"images": ("u1", (3, 4))})) as writer,
+    ):
+        writer.extend({"images": np.load(images)[300:700]})
+        raise RuntimeError
+    done = hsq("convert", images, out, "--resume")
+    assert done.returncode == 1
+    assert "record 399 of the source is not the one" in done.stderr
+    assert not out.exists()
+    (part,) = tmp_path.glob("*.part")
+    assert hs.recover(part).n_records == 400
+
+
+def test_formats_are_listed(tmp_path: Path) -> None:
+    listed = hsq("formats")
+    assert listed.returncode == 0
+    for name in hs.formats():
+        assert f" {name} " in listed.stdout
+    facts = {each["name"]: each for each in json.loads(hsq("formats", "--json").stdout)}
+    assert facts["npz"]["read"] and facts["npz"]["written"]
+    for name, each in facts.items():
+        shown = hsq("formats", name)
+        assert all(option["name"] in shown.stdout for option in each["options"])
+    assert "no format is called" in hsq("formats", "magic").stderr
+
+
+def test_files_are_merged(tmp_path: Path, numbered: Path) -> None:
+    out = tmp_path / "both.hsq"
+    assert hsq("merge", numbered, numbered, out).returncode == 0
+    with hs.open(out) as seq:
+        assert labels(seq) == [*range(103), *range(103)]
+    assert "exists already" in hsq("merge", numbered, out).stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--seed", "3"], ["--by", "batch"]], ids=" ".join)
+def test_a_file_is_split(tmp_path: Path, numbered: Path, more: list[str]) -> None:
+    parts = [tmp_path / name for name in ("a.hsq", "b.hsq", "c.hsq")]
+    done = hsq("split", numbered, f"{parts[0]}=0.7", f"{parts[1]}=0.2", parts[2], *more)
+    assert done.returncode == 0, done.stderr
+    found = [labels(hs.open(part)) for part in parts]
+    assert sorted(label for part in found for label in part) == list(range(103))
+    if not more:
+        assert [len(each) for each in found] == [72, 21, 10]
+    assert (found[0] == sorted(found[0])) is ("--seed" not in more)
+    wrong = hsq("split", numbered, parts[0], parts[1])
+    assert wrong.returncode == 2
+    assert "OUT=SHARE" in wrong.stderr
+
+
+def test_a_sample_is_drawn(tmp_path: Path, numbered: Path) -> None:
+    drawn = []
+    for seed in (0, 0, 1):
+        assert hsq("sample", numbered, 40, tmp_path / "few.hsq", "--seed", seed, "--overwrite").returncode == 0
+        drawn.append(labels(hs.open(tmp_path / "few.hsq")))
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert drawn[0] == sorted(set(drawn[0])) and len(drawn[0]) == 40
+    assert "103 records, 200 are more" in hsq("sample", numbered, 200, tmp_path / "many.hsq").stderr
