@@ -12,7 +12,8 @@ from typing import Any
 
 import typer.main
 
-from hypersequence.cli import app
+from hypersequence.cli import load_commands
+from hypersequence.cli.app import app
 
 PAGE = Path(__file__).parent / "commands.md"
 INTRODUCTION = """\
@@ -27,6 +28,7 @@ read. Anything that takes over a second shows a progress bar on a terminal, and 
 
 def page() -> str:
     """The page as it should be."""
+    load_commands()
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     listed = ", ".join(f"[{name}](#hsq-{name})" for name in sorted(commands))
     return INTRODUCTION + f"{listed}\n" + "".join(_section(name, commands[name]) for name in sorted(commands))

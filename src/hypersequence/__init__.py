@@ -44,7 +44,20 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from .loader import Loader, LoaderStats
-    from .report import ShuffleQuality, Verification, repair, shuffle_quality, verify
+    from .report import (
+        Bench,
+        Description,
+        ShuffleQuality,
+        Stats,
+        Verification,
+        bench,
+        describe,
+        picture,
+        repair,
+        shuffle_quality,
+        stats,
+        verify,
+    )
     from .schema import Field, Schema
     from .sequence import (
         FetchingHyperSequence,
@@ -63,9 +76,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArgumentError",
+    "Bench",
     "ChecksumError",
     "ClosedError",
     "Converted",
+    "Description",
     "FetchingHyperSequence",
     "Field",
     "FileChangedError",
@@ -88,18 +103,23 @@ __all__ = [
     "Schema",
     "ShuffleQuality",
     "SourceError",
+    "Stats",
     "UnsupportedError",
     "Verification",
+    "bench",
     "concat",
     "convert",
+    "describe",
     "formats",
     "mix",
     "open",
+    "picture",
     "rebatch",
     "recover",
     "repair",
     "save",
     "shuffle_quality",
+    "stats",
     "upgrade",
     "verify",
     "write",
@@ -116,7 +136,8 @@ _HOMES = {
     **{name: f"loader:{name}" for name in ("Loader", "LoaderStats")},
     **{name: f"schema:{name}" for name in ("Field", "Schema")},
     **{name: f"writer:{name}" for name in ("HyperSequenceWriter", "Recovered", "recover")},
-    **{name: f"report:{name}" for name in ("ShuffleQuality", "Verification", "repair", "shuffle_quality", "verify")},
+    **{name: f"report:{name}" for name in ("Bench", "Description", "ShuffleQuality", "Stats", "Verification", "bench")},
+    **{name: f"report:{name}" for name in ("describe", "picture", "repair", "shuffle_quality", "stats", "verify")},
     **{
         name: f"sequence:{name}"
         for name in ("HyperSequence", "HyperSequenceFile", "HyperSequenceView", "FetchingHyperSequence")

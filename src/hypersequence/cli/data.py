@@ -1,0 +1,287 @@
+"""``hsq convert`` and its kin: other formats in and out, and new files of old ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import ArgumentError
+from .app import app, say, show
+
+# Commands import what they work with when they are called, so that none waits for what others need.
+if TYPE_CHECKING:
+    from ..convert import Format
+    from ..sequence import HyperSequence
+
+_OVERWRITE = Annotated[bool, typer.Option(help="Replace a file that exists.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _option(help: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, **more)
+
+
+@app.command()
+def convert(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="SOURCE... TARGET", help="Files, patterns, folders; last the new file.")
+    ],
+    source_format: Annotated[str | None, _option("The source's format, if its name does not tell.", "--from")] = None,
+    target_format: Annotated[str | None, _option("The target's format, if its name does not tell.", "--to")] = None,
+    inputs: Annotated[list[str] | None, _option("Fields that are inputs, separated by commas.")] = None,
+    outputs: Annotated[list[str] | None, _option("Fields that are outputs.")] = None,
+    sample_weights: Annotated[list[str] | None, _option("Fields that are weights.")] = None,
+    named: Annotated[bool, _option("Whether fields keep their names, so that batches hold dicts.")] = True,
+    batch_size: Annotated[int, _option("Records of a batch.", min=1)] = 16,
+    option: Annotated[
+        list[str] | None, _option("What the format can be told: see hsq formats NAME.", "-O", metavar="NAME=VALUE")
+    ] = None,
+    resume: Annotated[bool, _option("Go on where an interrupted conversion stopped.")] = False,
+    overwrite: _OVERWRITE = False,
+    threads: Annotated[int | None, _option("Threads that read and decode ahead.", min=0)] = None,
+    as_json: _JSON = False,
+) -> None:
+    """Convert data of another format to .hsq, or an .hsq file to another format.
+
+    Fields are called as they are in the source. If nothing is said, those that the source calls labels, or that are
+    called label, target, class or y, are outputs, and all others inputs.
+
+    Examples:
+        hsq convert images.npy labels.npy train.hsq --outputs labels
+
+        hsq convert photos/ photos.hsq -O size=224x224
+
+        hsq convert "shards/*.parquet" train.hsq --outputs price --batch-size 256
+
+        hsq convert train.hsq train.h5
+    """
+    if len(paths) < 2:
+        raise typer.BadParameter("give at least one source, and the target last")
+    from ..convert import convert as convert_data
+
+    *sources, target = paths
+    chosen = {"inputs": _listed(inputs), "outputs": _listed(outputs), "sample_weights": _listed(sample_weights)}
+    done = convert_data(
+        sources if len(sources) > 1 else sources[0],
+        target,
+        from_=source_format,
+        to=target_format,
+        named=named,
+        batch_size=batch_size,
+        resume=resume,
+        overwrite=overwrite,
+        threads=threads,
+        progress=True,
+        **chosen,
+        **_options(option or []),
+    )
+    if as_json:
+        typer.echo(json.dumps({"path": done.path, "n_records": done.n_records, "format": done.format}))
+    else:
+        say(f"{done.path}: {done.n_records:,} records")
+
+
+def _listed(given: list[str] | None) -> list[str] | None:
+    return [name.strip() for one in given for name in one.split(",") if name.strip()] if given else None
+
+
+def _options(given: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or not name.isidentifier():
+            raise typer.BadParameter(f"-O {each}: an option is given as NAME=VALUE")
+        found[name] = value
+    return found
+
+
+@app.command(name="formats")
+def list_formats(
+    name: Annotated[str | None, typer.Argument(help="One format, for its options.")] = None, as_json: _JSON = False
+) -> None:
+    """List the formats that hsq convert knows, or what one of them can be told.
+
+    Examples:
+        hsq formats
+
+        hsq formats images
+    """
+    from ..convert.registry import formats
+
+    known = formats()
+    if name is not None and name not in known:
+        raise ArgumentError(f"no format is called {name!r}; there are: {', '.join(known)}")
+    shown = [known[name]] if name is not None else list(known.values())
+    if as_json:
+        typer.echo(json.dumps([_facts(each) for each in shown]))
+        return
+    from rich.table import Table
+
+    if name is None:
+        table = Table("name", "what", "endings", "", "options")
+        for each in shown:
+            options = " ".join(option.name for option in each.options)
+            table.add_row(each.name, each.title, " ".join(each.endings), _ways(each), options)
+    else:
+        say(f"{shown[0].title}: {_ways(shown[0])}")
+        table = Table("option", "what", title=f"-O NAME=VALUE of {name}")
+        for option in shown[0].options:
+            table.add_row(option.name, option.help)
+    if table.row_count:
+        show(table)
+    else:
+        say("It has no options.")
+
+
+def _ways(format: Format) -> str:
+    return " and ".join(
+        [way for way, there in (("read", format.opens), ("written", format.writes)) if there is not None]
+    )
+
+
+def _facts(format: Format) -> dict[str, Any]:
+    options = [{"name": option.name, "help": option.help} for option in format.options]
+    return {
+        "name": format.name,
+        "title": format.title,
+        "endings": list(format.endings),
+        "read": format.opens is not None,
+        "written": format.writes is not None,
+        "options": options,
+    }
+
+
+@app.command()
+def upgrade(
+    old: Annotated[Path, typer.Argument(help="A file of hypersequence 0.9 or 0.10.")],
+    new: Annotated[Path | None, typer.Argument(help="The new file; if left out, the old one is replaced.")] = None,
+    overwrite: _OVERWRITE = False,
+) -> None:
+    """Rewrite a file of hypersequence 0.9 or 0.10 in the format of today: the same records, with checksums.
+
+    Examples:
+        hsq upgrade old.hsq new.hsq
+
+        hsq upgrade train.hsq
+    """
+    from ..convert import upgrade as upgrade_file
+
+    upgrade_file(old, old if new is None else new, overwrite=overwrite or new is None, progress=True)
+    _tell(new or old)
+
+
+@app.command()
+def merge(
+    paths: Annotated[list[str], typer.Argument(metavar="FILE... OUT", help="Files of one schema; last the new one.")],
+    overwrite: _OVERWRITE = False,
+) -> None:
+    """Write the records of several files into one, one file after the other.
+
+    Files need not be merged to be read: hs.open("data/*.hsq") is one sequence of them all.
+
+    Examples:
+        hsq merge monday.hsq tuesday.hsq week.hsq
+    """
+    from ..convert import save
+    from ..sequence import open_files
+
+    if len(paths) < 2:
+        raise typer.BadParameter("give the files, and the new one last")
+    *sources, out = paths
+    with open_files(sources) as sequence:
+        save(sequence, out, overwrite=overwrite, progress=True)
+    _tell(Path(out))
+
+
+@app.command()
+def split(
+    path: Annotated[Path, typer.Argument(help="The file to split.")],
+    parts: Annotated[
+        list[str],
+        typer.Argument(metavar="OUT=SHARE... OUT", help="New files and their shares; the last one gets the rest."),
+    ],
+    by: Annotated[str, typer.Option(help="batch: whole batches, quick to read; record: exact shares.")] = "record",
+    seed: Annotated[int | None, typer.Option(min=0, help="Draw the records by chance, with this seed.")] = None,
+    overwrite: _OVERWRITE = False,
+) -> None:
+    """Split a file into several: disjoint, complete, each spread evenly over the file, or drawn by chance with --seed.
+
+    A file need not be split to be read in parts: seq.split(0.8) does it without copying.
+
+    Examples:
+        hsq split all.hsq train.hsq=0.8 validation.hsq=0.1 test.hsq
+
+        hsq split all.hsq train.hsq=0.8 test.hsq --seed 1
+    """
+    from ..convert import save
+    from ..sequence import open_files
+
+    names, shares = _shares(parts)
+    with open_files(path) as sequence:
+        whole: HyperSequence = sequence if seed is None else sequence.shuffled(seed, by="record")
+        divided = whole.split(*shares, by="batch" if by == "batch" else "record")
+        for name, part in zip(names, divided, strict=True):
+            save(part, name, overwrite=overwrite, progress=True)
+            _tell(Path(name))
+
+
+def _shares(parts: list[str]) -> tuple[list[str], list[float]]:
+    *given, last = parts
+    names, shares = list[str](), list[float]()
+    for each in given:
+        name, _, share = each.rpartition("=")
+        try:
+            shares.append(float(share))
+        except ValueError:
+            name = ""
+        if not name:
+            raise typer.BadParameter(f"{each}: parts but the last are given as OUT=SHARE, for instance train.hsq=0.8")
+        names.append(name)
+    if not given or last.rpartition("=")[0]:
+        raise typer.BadParameter(
+            "give OUT=SHARE for each part but the last, which gets the rest: train.hsq=0.8 test.hsq"
+        )
+    return [*names, last], shares
+
+
+@app.command()
+def sample(
+    path: Annotated[Path, typer.Argument(help="The file to take from.")],
+    n: Annotated[int, typer.Argument(min=1, help="How many records.")],
+    out: Annotated[Path, typer.Argument(help="The new file.")],
+    seed: Annotated[int, typer.Option(min=0, help="Which records: a pure function of this.")] = 0,
+    overwrite: _OVERWRITE = False,
+) -> None:
+    """Write some records of a file, drawn by chance without repetition and in the order of the file, to a new one.
+
+    Examples:
+        hsq sample train.hsq 1000 small.hsq
+    """
+    from ..convert import save
+    from ..sequence import open_files
+
+    with open_files(path) as sequence:
+        if n > sequence.n_records:
+            raise ArgumentError(f"{path}: has {sequence.n_records:,} records, {n:,} are more than that")
+        save(_drawn(sequence, n, seed), out, overwrite=overwrite, progress=True)
+    _tell(out)
+
+
+def _drawn(sequence: HyperSequence, n: int, seed: int) -> HyperSequence:
+    """Some records, in their order, drawn by chance: the first of a shuffle, which SPEC.md pins."""
+    import numpy as np
+
+    from ..order import Shuffled
+
+    numbers = np.asarray(Shuffled(sequence.n_records, seed, 0).span(0, n))
+    return sequence.select(np.sort(numbers))
+
+
+def _tell(path: Path) -> None:
+    from ..sequence import open_files
+
+    with open_files(path) as sequence:
+        say(f"{path}: {sequence.n_records:,} records")
