@@ -142,6 +142,28 @@ def test_a_file_is_split(tmp_path: Path, numbered: Path, more: list[str]) -> Non
     assert "OUT=SHARE" in wrong.stderr
 
 
+def test_a_split_that_cannot_be_finished_is_not_begun(tmp_path: Path, numbered: Path) -> None:
+    twice = hsq("split", numbered, f"{tmp_path / 'a.hsq'}=0.5", tmp_path / "a.hsq", "--overwrite")
+    assert twice.returncode == 2
+    assert "file of its own" in twice.stderr
+    (tmp_path / "b.hsq").touch()
+    there = hsq("split", numbered, f"{tmp_path / 'a.hsq'}=0.5", tmp_path / "b.hsq")
+    assert there.returncode == 1
+    assert "exists already" in there.stderr
+    assert not (tmp_path / "a.hsq").exists()
+    assert hsq("split", numbered, f"{tmp_path / 'a.hsq'}=0.5", tmp_path / "c.hsq", "--by", "banana").returncode == 2
+
+
+def test_a_folder_of_somebody_is_not_replaced(tmp_path: Path, numbered: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "precious.txt").write_text("mine")
+    for kind in ("npz", "zarr", "hdf5"):
+        done = hsq("convert", numbered, tmp_path / "data", "--to", kind, "--overwrite")
+        assert done.returncode == 1
+        assert "is a folder that this format did not make" in done.stderr
+    assert (tmp_path / "data" / "precious.txt").read_text() == "mine"
+
+
 def test_a_sample_is_drawn(tmp_path: Path, numbered: Path) -> None:
     drawn = []
     for seed in (0, 0, 1):

@@ -285,3 +285,10 @@ def test_conversion_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest
     hs.convert(path, tmp_path / "a.hsq", join="x=x0:x99", resume=True)
     with hs.open(tmp_path / "a.hsq") as seq:
         assert seq.records[:][0]["x"].tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("data", [b"a,b\r1,2\r3,4\r", b"a,b\r1,2\n3,4\n5,6\n"])
+def test_lines_that_end_in_cr_alone_are_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes(data)
+    with pytest.raises(hs.SourceError, match="end in CR alone"):
+        hs.convert(tmp_path / "a.csv", tmp_path / "a.hsq")

@@ -194,6 +194,36 @@ def test_a_lock_is_given_back_if_going_on_is_interrupted(tmp_path: Path, monkeyp
         assert writer.n_records == 120
 
 
+@pytest.mark.parametrize("meta", [{}, {"note": "kept"}])
+def test_a_file_of_no_records_is_recovered_at_every_length(tmp_path: Path, meta: dict[str, str]) -> None:
+    path = tmp_path / "a.hsq"
+    schema = hs.Schema({"x": hs.Field("float32", (3,))}, "int64")
+    with hs.HyperSequenceWriter(path, 4, schema=schema) as writer:
+        writer.user_meta().update(meta)
+    data = path.read_bytes()
+    for nbytes in range(4096, len(data)):
+        part = tmp_path / "b.hsq.0123abcd.part"
+        part.write_bytes(data[:nbytes])
+        found = hs.recover(part, overwrite=True)
+        assert (found.n_records, found.broken) == (0, ()), nbytes
+        assert found.user_meta in ({}, meta)
+        assert hs.verify(tmp_path / "b.hsq").ok
+    assert found.user_meta == meta
+
+
+def test_a_block_in_the_place_of_another_is_mended(tmp_path: Path) -> None:
+    path, good = tmp_path / "a.hsq", tmp_path / "good.hsq"
+    write(path, pairs, 100)
+    shutil.copy(path, good)
+    data = bytearray(path.read_bytes())
+    header = parse_header(bytes(data[:4096]), "")
+    first, second = (header.nbytes + number * header.stride for number in (1, 2))
+    data[second : second + header.stride] = data[first : first + header.stride]
+    path.write_bytes(data)
+    assert hs.repair(path, good) > 0
+    assert path.read_bytes() == good.read_bytes()
+
+
 # --- made to harm ----------------------------------------------------------------------------------------------------
 
 

@@ -362,6 +362,15 @@ def test_fields_of_no_bytes(tmp_path: Path) -> None:
     assert inputs["empty"].tolist() == [b""] * N
 
 
+def test_text_of_no_width(tmp_path: Path) -> None:
+    """NumPy's own functions make it a byte wide."""
+    schema = hs.Schema({"nothing": hs.Field("float64", (0, 3)), "empty": "S0", "number": "int64"})
+    for workers in (0, 1):
+        write(tmp_path / f"{workers}.hsq", range(N), fn=nothing, workers=workers, schema=schema)
+        with hs.open(tmp_path / f"{workers}.hsq") as seq:
+            assert seq.records[:][0]["number"].tolist() == list(range(N))
+
+
 def random(number: int) -> float:
     time.sleep(0.002)
     return float(np.random.random())  # noqa: NPY002 - what many people use

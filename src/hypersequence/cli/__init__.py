@@ -40,7 +40,8 @@ def main() -> None:
 
         console = Console(stderr=True)
         console.print("error:", style="bold red", end=" ")
-        console.print(str(error), soft_wrap=True, highlight=False, markup=False)
+        for text in (str(error), *getattr(error, "__notes__", ())):
+            console.print(text, soft_wrap=True, highlight=False, markup=False)
         raise SystemExit(1) from None
 
 

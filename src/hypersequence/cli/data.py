@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -203,7 +203,9 @@ def split(
         list[str],
         typer.Argument(metavar="OUT=SHARE... OUT", help="New files and their shares; the last one gets the rest."),
     ],
-    by: Annotated[str, typer.Option(help="batch: whole batches, quick to read; record: exact shares.")] = "record",
+    by: Annotated[
+        Literal["batch", "record"], typer.Option(help="batch: whole batches, quick to read; record: exact shares.")
+    ] = "record",
     seed: Annotated[int | None, typer.Option(min=0, help="Draw the records by chance, with this seed.")] = None,
     overwrite: _OVERWRITE = False,
 ) -> None:
@@ -220,9 +222,14 @@ def split(
     from ..sequence import open_files
 
     names, shares = _shares(parts)
+    if len({Path(name).resolve() for name in names}) < len(names):
+        raise typer.BadParameter("every part needs a file of its own")
+    for name in names:  # before the first is written
+        if not overwrite and Path(name).exists():
+            raise ArgumentError(f"{name} exists already; choose another name, or say --overwrite")
     with open_files(path) as sequence:
         whole: HyperSequence = sequence if seed is None else sequence.shuffled(seed, by="record")
-        divided = whole.split(*shares, by="batch" if by == "batch" else "record")
+        divided = whole.split(*shares, by=by)
         for name, part in zip(names, divided, strict=True):
             save(part, name, overwrite=overwrite, progress=True)
             _tell(Path(name))

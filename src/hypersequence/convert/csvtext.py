@@ -78,6 +78,8 @@ def header(path: Path, delimiter: str) -> Header:
     with opened(path) as stream:
         data = stream.read(BLOCK_NBYTES)
     start, stop = len(_BOM) if data.startswith(_BOM) else 0, _end_of_first(data)
+    if b"\r" in data[:stop].rstrip(b"\r\n").replace(b"\r\n", b"") and b'"' not in data[:stop]:
+        raise SourceError(f"{path}, line 1: its lines end in CR alone; have them end in LF, as `tr '\\r' '\\n'` does")
     try:
         text = data[start:stop].decode()
         values = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), list[str]())

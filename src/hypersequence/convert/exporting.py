@@ -40,6 +40,8 @@ def write_out(
     told = format.parse(options)
     if not overwrite and target.exists():
         raise FileError(f"{target}: exists already; choose another name, or say overwrite", path=str(target))
+    if target.is_dir() and not format.recognises(target):
+        raise FileError(f"{target}: is a folder that this format did not make, and is not replaced", path=str(target))
     if not target.parent.is_dir():
         raise FileError(f"{target}: the folder {target.parent} does not exist", path=str(target))
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")

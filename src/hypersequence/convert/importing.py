@@ -43,10 +43,8 @@ def begin(
             pass
         else:
             if schema is not None and writer.schema != schema:
-                kept = writer.abort()
-                raise SourceError(
-                    f"{target}: what is left of an earlier try has other fields ({writer.schema}); {kept}"
-                )
+                other, kept = writer.schema, writer.abort()
+                raise SourceError(f"{target}: what is left of an earlier try has other fields ({other}); {kept}")
             return writer
     return HyperSequenceWriter(target, batch_size, schema=schema, overwrite=overwrite)
 

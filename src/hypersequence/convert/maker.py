@@ -115,7 +115,7 @@ class _Maker:
         """A place for so many rows of each column."""
         if not self._rows or len(self._rows[0]) < count:
             fields = [column.field for column in self._schema.columns]
-            self._rows = [np.empty((count, *field.shape), field.dtype) for field in fields]
+            self._rows = [np.ndarray((count, *field.shape), field.dtype) for field in fields]  # np.empty widens S0
         return self._rows
 
 

@@ -150,9 +150,9 @@ class Workers:
             made: Made = pickle.load(stream)
             if chunk.known and schema is not None:
                 made.columns = [lease((made.n_records, *c.field.shape), c.field.dtype) for c in schema.columns]
-                for column in made.columns:
-                    if column.nbytes:
-                        stream.readinto(raw(column))
+                whole = all(stream.readinto(raw(column)) == column.nbytes for column in made.columns if column.nbytes)
+                if not whole:
+                    raise HyperSequenceError("a worker's records do not fit the schema; please report this")
         return made
 
     def _adapt(self, chunk: _Chunk, seconds: float, schema: Schema | None) -> None:

@@ -74,6 +74,18 @@ def begins_index(data: bytes, file_id: bytes) -> bool:
     return bool(data) and data[: len(expected)] == expected[: len(data)]
 
 
+def begins_footer(data: bytes, left: int) -> bool:
+    """Whether bytes behind a header look like a footer of at most one section, and not like the records of a block.
+
+    Args:
+        data: The first 32 bytes, fewer where the file ends.
+        left: Bytes from there to the end of the file.
+    """
+    n_sections = int.from_bytes(data[:4], "little")
+    tag = data[4:12]
+    return left < 4 or (n_sections == 0 and left <= 4 + 128) or (n_sections == 1 and b"usermeta"[: len(tag)] == tag)
+
+
 def encode_frame(frame: Frame, file_id: bytes) -> bytes:
     """The bytes of a frame, CRC included."""
     head = _HEAD.pack(

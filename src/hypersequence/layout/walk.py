@@ -15,6 +15,7 @@ from .block import (
     MAX_FRAME_NBYTES,
     Chunk,
     Frame,
+    begins_footer,
     begins_index,
     check_place,
     check_same_places,
@@ -120,6 +121,8 @@ class BlockWalk:
                 return True
             if begins_index(bytes(self._read(align(end), FRAME_HEAD_NBYTES)), self._header.file_id):
                 return False
+            if number == 0 and begins_footer(bytes(self._read(place, 32)), self._file_nbytes - place):
+                return False  # of a file of no records
             # A frame may be lost, or never have come to the disk, where its records did.
             for start in range(
                 place, min(place + self._header.stride, self._file_nbytes, place + _LOOK_NBYTES), _PIECE_NBYTES

@@ -8,7 +8,6 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -146,6 +145,7 @@ class _Look:
         self._handle, self._parts, self._bar = handle, parts, bar
         self._all_known = True
         self._own = threading.local()
+        self._has_bad_sectors = False
         self._read = guarded(self._piece, handle.path)
         self._read_meta = _guarded(handle)
         self._walk = BlockWalk(self._piece, handle.nbytes, parts.header, handle.path)
@@ -166,11 +166,13 @@ class _Look:
         own.start = own.end = 0
         # What comes next is read in the same call: a call for each checksum's 256 KiB takes a tenth longer.
         more = min(_PIECE_NBYTES, handle.nbytes - offset)
-        if nbytes < more:
-            with suppress(OSError):  # of a sector that nobody has asked for yet
+        if nbytes < more and not self._has_bad_sectors:
+            try:
                 handle.read_into(memory[:more], offset)
                 own.start, own.end = offset, offset + more
                 return memory[:nbytes]
+            except OSError:  # of a sector that nobody has asked for yet; a disk takes seconds for each such try
+                self._has_bad_sectors = True
         handle.read_into(memory[:nbytes], offset)
         return memory[:nbytes]
 

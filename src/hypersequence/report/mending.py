@@ -77,7 +77,9 @@ def _make_equal(path: Path, source: FileHandle, *, progress: bool) -> int:
         nbytes = file.seek(0, os.SEEK_END)
         parts = open_parts(source.read, source.nbytes, source.path)
         is_copy = _is_copy(file, nbytes, source, parts.header, str(path))
-        if not is_copy or not _same_frames(file, source, parts, str(path)):
+        # A trailer, which has a digest of everything, settles it.
+        settled = is_copy and _same_trailer(file, nbytes, source, parts.header, str(path))
+        if not is_copy or not (settled or _same_frames(file, source, parts, str(path))):
             raise FileError(
                 f"{path}: {source.path} is no copy of this file but another one (or both ends of this one are "
                 "damaged, so that nobody can tell): replace the file as a whole",
