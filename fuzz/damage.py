@@ -20,6 +20,7 @@ import numpy as np
 
 import hypersequence as hs
 from hypersequence.layout import BlockWalk, align, parse_header
+from hypersequence.layout.block import claimed_number
 
 SECTOR = 512
 N = 150
@@ -126,12 +127,16 @@ def places(data: bytes) -> dict[str, np.ndarray]:
     header = parse_header(data[:4096], "")
     walk = BlockWalk(lambda offset, nbytes: data[offset : offset + nbytes], len(data), header, "")
     padding, frames = np.zeros(len(data), np.bool_), np.zeros(len(data), np.bool_)
+
+    def is_there(number: int) -> bool:
+        return number < walk.n_places and claimed_number(data[walk.place(number) :]) == number
+
     number = 0
-    while number < walk.n_places and walk.is_begun(number):
+    while is_there(number):
         frame, _ = walk.frame(number)
         frames[frame.offset : frame.offset + frame.frame_nbytes] = True
-        is_last = number + 1 >= walk.n_places or not walk.is_begun(number + 1)
-        for start, stop in walk.gaps(frame, align(frame.offset + frame.nbytes) if is_last else walk.place(number + 1)):
+        end = walk.place(number + 1) if is_there(number + 1) else align(frame.offset + frame.nbytes)
+        for start, stop in walk.gaps(frame, end):
             padding[start:stop] = True
         number += 1
     return {"padding": padding, "frames at the heads of blocks, which only recovery needs": frames & ~padding}

@@ -529,8 +529,9 @@ def test_evicting_leaves_the_page_cache_as_it_was(tmp_path: Path, threads: int, 
 
 
 SCRIPT = """
-import sys, time, threading
+import signal, sys, time, threading
 import numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs tests in the background ignores it
 import hypersequence as hs
 seq = hs.open(sys.argv[1]).shuffled(1).rebatch(2)
 loader = hs.Loader(seq.map(lambda batch: (time.sleep(0.01), batch)[1]), threads=2, prefetch=4)

@@ -565,7 +565,7 @@ def test_workers_that_are_killed_at_any_moment_hang_nobody(tmp_path: Path) -> No
 
 
 SCRIPT = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 import numpy as np
 from hypersequence import write
@@ -578,6 +578,7 @@ def fn(number):
     return np.full((2, 3), number, np.float32), number
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs tests in the background ignores it
     write("a.hsq", range(5000), fn=fn, workers=2)
 """
 
