@@ -46,7 +46,7 @@ def is_locked(fd: int, *, exclusive: bool = False, quiet_s: float = LONG_QUIET_S
         return True
     except OSError:
         status = os.fstat(fd)
-        return status.st_size > 0 and 0 <= time.time() - status.st_mtime < quiet_s
+        return status.st_size > 0 and abs(time.time() - status.st_mtime) < quiet_s
     return False
 
 
