@@ -4,7 +4,16 @@ No file is opened here and nothing is cached: functions take bytes and give valu
 SPEC.md describes the same structures for readers in other languages; tests hold the two together.
 """
 
-from .block import CHECKSUM_RUN_NBYTES, Chunk, Frame, encode_frame, frame_nbytes, parse_frame
+from .block import (
+    CHECKSUM_RUN_NBYTES,
+    Chunk,
+    Frame,
+    check_place,
+    claimed_number,
+    encode_frame,
+    frame_nbytes,
+    parse_frame,
+)
 from .checks import align
 from .digest import ContentDigest
 from .file import Parts, describe_file, open_parts, read_meta
@@ -70,7 +79,9 @@ __all__ = [
     "Trailer",
     "align",
     "block_geometry",
+    "check_place",
     "checksum_error",
+    "claimed_number",
     "describe_file",
     "encode_footer",
     "encode_frame",

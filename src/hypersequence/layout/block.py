@@ -113,7 +113,7 @@ def encode_frame(frame: Frame, file_id: bytes) -> bytes:
     return body + _CRC.pack(crc32(body))
 
 
-def parse_frame(data: bytes | memoryview, path: str, file_id: bytes, record_nbytes: Sequence[int]) -> Frame:
+def parse_frame(data: bytes | memoryview, path: str, file_id: bytes, record_nbytes: Sequence[int], block: int) -> Frame:
     """A frame from bytes that begin with one.
 
     Args:
@@ -121,16 +121,17 @@ def parse_frame(data: bytes | memoryview, path: str, file_id: bytes, record_nbyt
         path: For messages.
         file_id: The id that the header gives; frames of other files are refused.
         record_nbytes: Bytes a record, a number a column.
+        block: The block that it should be of, for messages; whether it is, is not looked at.
 
     Raises:
         FormatError: A rule B1 to B9 is broken.
     """
+    where = f"block {block}"
     if len(data) < _HEAD.size:
-        fail(path, "B1", f"a block frame is cut off after {len(data)} bytes")
+        fail(path, "B1", f"{where}: its frame is cut off after {len(data)} bytes")
     magic, found_id, number, offset, first, n_records, nbytes, length, n_chunks, flags, spare = _HEAD.unpack_from(data)
-    where = f"block {number}"
     if magic != BLOCK_MAGIC:
-        fail(path, "B1", f"no block frame where one should be (found {magic!r})")
+        fail(path, "B1", f"{where}: no frame where it should be (found {magic!r})")
     if not _HEAD.size + _CRC.size <= length <= min(len(data), MAX_FRAME_NBYTES) or length % 64:
         fail(path, "B2", f"{where}: its frame claims {length} bytes of {len(data)}")
     if _CRC.unpack_from(data, length - _CRC.size)[0] != crc32(data[: length - _CRC.size]):

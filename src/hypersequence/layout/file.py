@@ -156,7 +156,7 @@ class Index:
             data = read(trailer.index_offset + start, claimed)
         n_records = trailer.n_records - block * header.block_records if last else header.block_records
         expected = (block, header.nbytes + block * header.stride, block * header.block_records, n_records)
-        frame = parse_frame(data, self.path, header.file_id, self.record_nbytes)
+        frame = parse_frame(data, self.path, header.file_id, self.record_nbytes, block)
         check_place(frame, self.path, expected)
         if first is not None:
             check_same_places(frame, self.path, first)

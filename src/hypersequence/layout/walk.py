@@ -108,30 +108,53 @@ class BlockWalk:
         """The offset at which block ``number`` begins."""
         return self._header.nbytes + number * self._header.stride
 
-    def is_begun(self, number: int, end: int) -> bool:
+    def is_begun(self, number: int, end: int, index_nbytes: int) -> bool:
         """Whether a block seems to have been written at its place, whole or not; also where the disk does not tell.
 
         Args:
             number: The block.
             end: Where the last whole block before it ends.
+            index_nbytes: Length of the frame of block 0, which an index begins with; 0 if that is not known.
         """
-        place = self.place(number)
+        start, stride = self.place(number), self._header.stride
         try:
-            if claimed_number(self._read(place, FRAME_HEAD_NBYTES)) == number:
+            if claimed_number(self._read(start, FRAME_HEAD_NBYTES)) == number:
                 return True
-            if begins_index(bytes(self._read(align(end), FRAME_HEAD_NBYTES)), self._header.file_id):
+            if number and self._has_index(number, align(end), index_nbytes):
                 return False
-            if number == 0 and begins_footer(bytes(self._read(place, 32)), self._file_nbytes - place):
+            if number == 0 and begins_footer(bytes(self._read(start, 32)), self._file_nbytes - start):
                 return False  # of a file of no records
             # A frame may be lost, or never have come to the disk, where its records did.
-            for start in range(
-                place, min(place + self._header.stride, self._file_nbytes, place + _LOOK_NBYTES), _PIECE_NBYTES
-            ):
-                if bytes(self._read(start, _PIECE_NBYTES)).strip(b"\0"):
+            stop = min(start + stride, self._file_nbytes, start + _LOOK_NBYTES)
+            for at in range(start + self._copy_nbytes(number), stop, _PIECE_NBYTES):
+                if bytes(self._read(at, min(_PIECE_NBYTES, stop - at))).strip(b"\0"):
                     return True
         except FormatError:
             return True
         return False
+
+    def _has_index(self, n_blocks: int, offset: int, entry_nbytes: int) -> bool:
+        """Whether an index of so many blocks seems to stand there, cut off or not.
+
+        Its first entry is the frame of block 0; what comes next tells it from that block itself in a wrong place.
+        """
+        if not begins_index(bytes(self._read(offset, FRAME_HEAD_NBYTES)), self._header.file_id):
+            return False
+        offset += entry_nbytes
+        following = bytes(self._read(offset, FRAME_HEAD_NBYTES))
+        if n_blocks > 1:
+            return len(following) < FRAME_HEAD_NBYTES or claimed_number(following) == 1
+        return begins_footer(following[:32], max(0, self._file_nbytes - offset))
+
+    def _copy_nbytes(self, number: int) -> int:
+        """How long the frame is at a block's place that is the old one of the block before, if there is one.
+
+        A writer that makes a short block longer keeps it there; killed, it may not have come to cut it off.
+        """
+        try:
+            return self.frame(number - 1, at=self.place(number))[0].frame_nbytes if number else 0
+        except FormatError:
+            return 0
 
     def frame(self, number: int, first: Frame | None = None, at: int | None = None) -> tuple[Frame, bytes]:
         """The frame of a block that could be the last, and its bytes.
@@ -150,7 +173,7 @@ class BlockWalk:
             data = self._frame_bytes(at)
         except FormatError as error:
             raise placed(error, path, f"block {number}", block=number, offset=error.offset) from None
-        frame = parse_frame(data, path, header.file_id, self._record_nbytes)
+        frame = parse_frame(data, path, header.file_id, self._record_nbytes, number)
         n_records = min(max(1, frame.n_records), header.block_records)
         check_place(frame, path, (number, place, number * header.block_records, n_records))
         if first is not None:

@@ -13,6 +13,7 @@ from ..layout import (
     TRAILER_NBYTES,
     Header,
     Parts,
+    check_place,
     open_parts,
     parse_frame,
     parse_header,
@@ -120,17 +121,25 @@ def _same_trailer(file: IO[bytes], nbytes: int, source: FileHandle, header: Head
 
 
 def _same_frames(file: IO[bytes], source: FileHandle, parts: Parts, path: str) -> bool:
-    """Whether every frame that is sound is the source's: files may have been given one id."""
+    """Whether no frame says that its block is another one than the source's: files may have been given one id.
+
+    A frame that is damaged says nothing, nor does one of another place. One of fewer records is what the disk still
+    shows where a write was lost, if there is any frame that is the source's.
+    """
     sizes = [column.field.nbytes for column in parts.header.schema.columns]
+    n_same = n_older = 0
     for number in range(parts.trailer.n_blocks):
         frame, head = parts.index.entry(source.read, number, parts.first if number else None)
-        have = _read(file, frame.offset, len(head))
-        if have[: len(head)] == head:
+        if (have := _read(file, frame.offset, len(head))) == head:
+            n_same += 1
             continue
-        with suppress(FormatError):  # it is damaged, and will be mended
-            parse_frame(have, path, parts.header.file_id, sizes)
-            return False
-    return True
+        with suppress(FormatError):
+            found = parse_frame(have, path, parts.header.file_id, sizes, number)
+            check_place(found, path, (number, frame.offset, frame.first_record, found.n_records))
+            if found.n_records >= frame.n_records:
+                return False
+            n_older += 1
+    return n_same > 0 or n_older == 0
 
 
 def _mend(file: IO[bytes], source: FileHandle, start: int, bar: ByteProgress) -> int:

@@ -28,9 +28,11 @@ class Recovered:
         path: The file that holds it.
         n_records: Its records.
         n_blocks: The blocks that they came in.
-        broken: What is wrong with each block that is missing: those that lie before a whole one, the one behind the
-            last whole one if something of it is there (a writer that was killed leaves one, as a rule), and all that
-            the disk does not give, user metadata too.
+        broken: What is wrong with what is missing. Where the end of the file is sound, with every block that it counts;
+            else with those that lie before a whole one, and with the one behind the
+            last whole one if something of it is there (a writer that was killed leaves one, as a rule); and with all
+            that the disk does not give, user metadata too. Blocks in a row of which nothing is there are told as one:
+            from ``block`` to ``last_block``.
         user_meta: The user metadata; empty where they are lost or had not been written.
     """
 
@@ -104,7 +106,7 @@ def _complete(path: Path, *, overwrite: bool, progress: bool) -> Recovered:
             _ensure_nothing_is_lost(path, found)
             ending, meta = remains.ending(found.heads), remains.user_meta(found.heads)
             is_complete = remains.is_complete(found)
-            dirty = remains.dirty_gaps(found.heads[-1]) if found.heads else []
+            dirty = list(remains.dirty_gaps(found.heads))
         if found.torn is not None:
             file.write_over(found.heads[found.torn], remains.walk.place(found.torn))
             file.flush()  # its copy goes next
@@ -126,7 +128,7 @@ def _ensure_nothing_is_lost(path: Path, found: Found) -> None:
         raise found.unreadable
     if found.behind:
         raise FileError(
-            f"{path}: {len(found.broken)} blocks are broken, and {len(found.behind)} whole ones lie behind the first "
+            f"{path}: {found.n_broken} blocks are broken, and {len(found.behind)} whole ones lie behind the first "
             f"({found.broken[0]}); have all whole ones written to another file: `hsq recover {path} -o OUT`",
             path=str(path),
         )
@@ -171,8 +173,7 @@ def _copy_into(writer: HyperSequenceWriter, remains: Remains, bar: ByteProgress)
         for arrays in remains.rows(frame):
             writer.extend(*build(arrays))
     try:
-        if heads or not broken:  # or nobody knows where they stand
-            writer.user_meta().update(remains.user_meta(heads, n_missing))
+        writer.user_meta().update(remains.user_meta(heads, n_missing if heads else len(broken)))
     except FormatError as error:  # the disk does not give them
         broken.append(error.with_traceback(None))
     meta = dict(writer.user_meta())

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -25,7 +23,9 @@ from ..layout import (
     Frame,
     Header,
     RunCheck,
+    Trailer,
     align,
+    claimed_number,
     find_meta,
     guarded,
     header_nbytes,
@@ -33,83 +33,19 @@ from ..layout import (
     parse_frame,
     parse_header,
     parse_trailer,
+    placed,
     read_meta,
 )
 from ..schema import Array
 from .blocks import Ending
+from .partbytes import PartBytes
 
 #: A block of so many bytes is kept in memory while its records are taken out.
 _HELD_NBYTES = 64 << 20
 _ROWS_NBYTES = 8 << 20
-_AHEAD_NBYTES = 2 << 20
-#: More broken blocks than this are not told one by one.
+_PIECE_NBYTES = 2 << 20
+#: More broken blocks than this in a row are not told one by one.
 _MAX_BROKEN = 10_000
-
-
-class _Bytes:
-    """Reads a file in pieces into the same memory again and again."""
-
-    def __init__(self, path: Path) -> None:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for somebody to write into it
-            what = "a directory" if path.is_dir() else "no regular file"
-            raise FileError(f"{path} is {what}; give one part file", path=str(path))
-        self._file = path.open("rb", buffering=0)
-        self.nbytes = self._file.seek(0, 2)
-        self._memory = bytearray()
-        self._held = (0, 0)
-
-    def __call__(self, offset: int, nbytes: int) -> memoryview:
-        """Bytes that stay what they are until the next call; fewer only where the file ends."""
-        start = self._held[0]
-        if not self.holds(offset, nbytes):
-            start = offset
-            self._held = (0, 0)
-            self._read(offset, nbytes)
-            nbytes = min(nbytes, self._n_read)
-        return memoryview(self._memory)[offset - start : offset - start + nbytes].toreadonly()
-
-    def hold(self, offset: int, nbytes: int) -> None:
-        """Have these bytes in memory for the calls that come, if the disk gives all of them."""
-        self._held = (0, 0)
-        with suppress(OSError):  # whoever wants some of them is told
-            self._read(offset, nbytes)
-            self._held = (offset, offset + self._n_read)
-
-    def will_need(self, offset: int, nbytes: int) -> None:
-        """Have the system read ahead while these bytes are not needed yet, where it takes such a hint."""
-        if not hasattr(os, "posix_fadvise"):
-            return
-        with suppress(OSError):
-            for start in range(offset, offset + nbytes, _AHEAD_NBYTES):  # one call reads no more than that
-                os.posix_fadvise(self._file.fileno(), start, _AHEAD_NBYTES, os.POSIX_FADV_WILLNEED)
-
-    def next_data(self, offset: int) -> int:
-        """Where the next bytes are that are no hole of a sparse file, as far as the system tells."""
-        if not hasattr(os, "SEEK_DATA"):
-            return offset
-        try:
-            return os.lseek(self._file.fileno(), min(offset, self.nbytes), os.SEEK_DATA)
-        except OSError as error:
-            return max(offset, self.nbytes) if error.errno == errno.ENXIO else offset
-
-    def _read(self, offset: int, nbytes: int) -> None:
-        if len(self._memory) < nbytes:
-            self._memory = bytearray(nbytes)  # a new one: there may be views of the old one
-        self._file.seek(offset)
-        self._n_read = 0
-        while self._n_read < nbytes:
-            got = self._file.readinto(memoryview(self._memory)[self._n_read : nbytes])
-            if not got:
-                break
-            self._n_read += got
-
-    def holds(self, offset: int, nbytes: int) -> bool:
-        """Whether the next calls leave these bytes where they are."""
-        start, end = self._held
-        return start <= offset <= offset + nbytes <= end
-
-    def close(self) -> None:
-        self._file.close()
 
 
 @contextmanager
@@ -136,17 +72,26 @@ class Found:
     """What a look at all blocks found.
 
     ``heads`` are the frames of the whole blocks that stand in a row from block 0 on; ``behind`` are the numbers of
-    whole blocks behind the first that is not. ``broken`` says what is wrong with those before the last whole one, and
-    with the one right behind it if there was any; ``unreadable`` is the first of them of which the disk does not give
+    whole blocks behind the first that is not. ``broken`` says what is wrong with the others, ``n_broken`` of them, of
+    which some in a row may be told as one; ``unreadable`` is the first of them of which the disk does not give
     all. ``torn`` is the number of a block whose frame has to be put in its place again.
     """
 
     heads: list[bytes] = field(default_factory=list[bytes])
     behind: list[int] = field(default_factory=list[int])
     broken: list[FormatError] = field(default_factory=list[FormatError])
+    n_broken: int = 0
     unreadable: FormatError | None = None
     n_records: int = 0
     torn: int | None = None
+
+
+class _Broken(NamedTuple):
+    """Blocks in a row that are not whole, and what is wrong with the first of them."""
+
+    first: int
+    last: int
+    error: FormatError
 
 
 class Remains:
@@ -162,7 +107,7 @@ class Remains:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._bytes = _Bytes(path)
+        self._bytes = PartBytes(path)
         self._read = guarded(self._bytes, str(path))
         try:
             self.header = self._parse_header()
@@ -191,6 +136,7 @@ class Remains:
         for number, whole in self.blocks(step):
             if isinstance(whole, FormatError):
                 found.broken.append(whole)
+                found.n_broken += whole.facts.get("last_block", number) - number + 1
                 if whole.rule == UNREADABLE:
                     found.unreadable = found.unreadable or whole
                 continue
@@ -206,19 +152,22 @@ class Remains:
     def blocks(
         self, step: Callable[[int], object], *, hold: bool = False
     ) -> Iterator[tuple[int, tuple[Frame, bytes, bool] | FormatError]]:
-        """Every block there could be, with its frame, or what is wrong with it.
+        """Every block there could be, with its frame, or what is wrong with it; of some in a row, with all of them.
 
-        Of blocks that are not whole, those behind the last whole one are left out, since nobody knows how many there
-        should be; but for one right behind it that was begun, and for those that the disk does not give.
+        How many blocks there should be tells a trailer, if it is sound. Without one, of blocks that are not whole those
+        behind the last whole one are left out; but for one right behind it that was begun, and for those that the
+        disk does not give.
 
         Args:
             step: Told how many bytes were checked.
             hold: Have a block in memory while it is handed over, for :meth:`rows`.
         """
+        trailer = self._trailer()
+        n_places = self.walk.n_places if trailer is None else trailer.n_blocks
         first: Frame | None = None
-        broken: list[tuple[int, FormatError]] = []
+        broken: list[_Broken] = []
         end, number = self.header.nbytes, 0
-        while number < self.walk.n_places:
+        while number < n_places:
             place, following = self.walk.place(number), number + 1
             if hold and self.header.stride <= _HELD_NBYTES:
                 self._bytes.hold(place, min(self.header.stride, self.nbytes - place))
@@ -226,22 +175,49 @@ class Remains:
             try:
                 frame, head, torn = self._whole(number, first)
             except FormatError as error:
-                if len(broken) < _MAX_BROKEN:
-                    broken.append((number, error.with_traceback(None)))  # whose frames would keep what they had read
-                following = self._behind_hole(following)
+                following = min(self._behind_hole(following), n_places)
+                _note(broken, _Broken(number, following - 1, error.with_traceback(None)))  # it would keep what was read
             else:
                 first, end = first or frame, frame.offset + frame.nbytes
-                yield from broken
+                yield from map(self._told, broken)
                 broken.clear()
                 yield number, (frame, head, torn)
-                if frame.n_records < self.header.block_records:
+                if trailer is not None and (problem := self._problem_of_older(frame, trailer)) is not None:
+                    yield number, problem
+                elif frame.n_records < self.header.block_records:
                     return  # no block comes behind a short one
             step(min((following - number) * self.header.stride, self.nbytes - place))
             number = following
+        if trailer is not None:
+            yield from map(self._told, broken)
+            return
         # Something else may stand there: the index, or what an earlier file left.
-        for at, (number, error) in enumerate(broken):
-            if error.rule == UNREADABLE or (at == 0 and self.walk.is_begun(number, end)):
-                yield number, error
+        index_nbytes = 0 if first is None else first.frame_nbytes
+        for at, each in enumerate(broken):
+            if each.error.rule == UNREADABLE or (at == 0 and self.walk.is_begun(each.first, end, index_nbytes)):
+                yield self._told(each._replace(last=each.first))
+
+    def _told(self, broken: _Broken) -> tuple[int, FormatError]:
+        """The number of the first block, and an error that says which they are."""
+        number, last, error = broken
+        if number != last:
+            return number, placed(error, str(self.path), f"blocks {number} to {last}", block=number, last_block=last)
+        return number, type(error)(str(error), **{"block": number, **error.facts})
+
+    def _problem_of_older(self, frame: Frame, trailer: Trailer) -> FormatError | None:
+        """What is wrong with a whole block if the trailer knows of more records in it."""
+        n_records = min(self.header.block_records, trailer.n_records - frame.first_record)
+        if frame.n_records >= n_records:
+            return None
+        text = f"block {frame.number} is an older one, of {frame.n_records} records instead of {n_records}"
+        return FormatError(
+            f"{self.path}: {text} [rule I2]",
+            path=str(self.path),
+            rule="I2",
+            block=frame.number,
+            first_record=frame.first_record + frame.n_records,
+            last_record=frame.first_record + n_records - 1,
+        )
 
     def _behind_hole(self, number: int) -> int:
         """A block, or the first behind the hole of a sparse file in which it would begin: of those may be billions."""
@@ -269,7 +245,7 @@ class Remains:
     def frame(self, head: bytes) -> Frame:
         """A frame of this file from its bytes."""
         sizes = [column.field.nbytes for column in self.header.schema.columns]
-        return parse_frame(head, str(self.path), self.header.file_id, sizes)
+        return parse_frame(head, str(self.path), self.header.file_id, sizes, claimed_number(head))
 
     def ending(self, heads: list[bytes]) -> Ending:
         """What stands behind the blocks with these frames, the first of the file."""
@@ -327,6 +303,8 @@ class Remains:
         if heads:
             last = self.frame(heads[-1])
             offset = align(last.offset + last.nbytes) + sum(map(len, heads)) + n_missing * len(heads[0])
+        elif n_missing:
+            return {}  # nobody knows where they stand
         else:
             offset = self.header.nbytes
         nbytes = max(0, min(self.nbytes - offset, MAX_META_NBYTES + TAIL_READ_NBYTES))
@@ -343,21 +321,28 @@ class Remains:
     def _read_bytes(self, offset: int, nbytes: int) -> bytes:
         return bytes(self._read(offset, nbytes))
 
-    def dirty_gaps(self, head: bytes) -> list[tuple[int, int]]:
-        """Where the last block has something else than zeros between its records: offsets, and how many bytes.
+    def dirty_gaps(self, heads: list[bytes]) -> Iterator[tuple[int, int]]:
+        """Where blocks have something else than zeros beside their records: offsets, and how many bytes.
 
-        A writer that was making it longer had written more records into it, which its frame does not know.
+        A writer that was making the last one longer had written more records into it, which its frame does not know.
+
+        Args:
+            heads: The frames of the blocks, the first of the file.
 
         Raises:
             FormatError: The disk does not give what stands there.
         """
-        frame, dirty = self.frame(head), list[tuple[int, int]]()
-        for start, end in self.walk.gaps(frame, frame.offset + frame.nbytes):
-            for at in range(start, end, _AHEAD_NBYTES):
-                piece = np.frombuffer(self._read(at, min(_AHEAD_NBYTES, end - at)), np.uint8)
-                if piece.any():
-                    dirty.append((at, len(piece)))
-        return dirty
+        for head in heads:
+            frame = self.frame(head)
+            is_last = frame.number == len(heads) - 1
+            end = frame.offset + frame.nbytes if is_last else self.walk.place(frame.number + 1)
+            for start, stop in self.walk.gaps(frame, end):
+                at = self._bytes.next_data(start)
+                while at < stop:
+                    piece = np.frombuffer(self._read(at, min(_PIECE_NBYTES, stop - at)), np.uint8)
+                    if piece.any():
+                        yield at, len(piece)
+                    at = self._bytes.next_data(at + len(piece))
 
     def has_end(self) -> bool:
         """Whether the file ends with a trailer that is its own; what stands before it may be damaged all the same.
@@ -366,12 +351,17 @@ class Remains:
             FormatError: The disk does not give it.
         """
         nbytes = min(TRAILER_NBYTES, self.nbytes)
-        data = bytes(self._read(self.nbytes - nbytes, nbytes))
+        self._read(self.nbytes - nbytes, nbytes)
+        return self._trailer() is not None
+
+    def _trailer(self) -> Trailer | None:
+        """The trailer, if it is sound."""
+        nbytes = min(TRAILER_NBYTES, self.nbytes)
         try:
-            parse_trailer(data, str(self.path), self.nbytes, self.header)
+            data = self._read_bytes(self.nbytes - nbytes, nbytes)
+            return parse_trailer(data, str(self.path), self.nbytes, self.header)
         except FormatError:
-            return False
-        return True
+            return None
 
     def is_complete(self, found: Found) -> bool:
         """Whether nothing is missing: all blocks are whole, and so is everything that stands behind them.
@@ -388,11 +378,28 @@ class Remains:
                 raise
             return False
         trailer, known = parts.trailer, self.ending(found.heads).known
-        index = read(trailer.index_offset, trailer.index_nbytes)
         return (
             not found.broken
             and found.torn is None
-            and index == b"".join(found.heads)
             and (trailer.n_blocks, trailer.n_records) == (known.n_blocks, known.n_records)
+            and trailer.index_nbytes == sum(map(len, found.heads))
             and trailer.digest == known.digest.finish(known.n_records)
+            and self._has_index(trailer.index_offset, found.heads)
         )
+
+    def _has_index(self, offset: int, heads: list[bytes]) -> bool:
+        """Whether these frames stand there, one behind the other."""
+        for head in heads:
+            if self._read(offset, len(head)) != head:
+                return False
+            offset += len(head)
+        return True
+
+
+def _note(broken: list[_Broken], more: _Broken) -> None:
+    """Add blocks to those in a row that are not whole; those of which nothing is there are one, however many."""
+    nothing_there = bool(broken) and broken[-1].error.rule == more.error.rule == "B1"
+    if nothing_there or len(broken) >= _MAX_BROKEN:
+        broken[-1] = broken[-1]._replace(last=more.last)
+    else:
+        broken.append(more)
