@@ -197,3 +197,94 @@ def test_the_reason_for_giving_up_is_told_even_if_the_part_file_cannot_be_remove
 def test_a_name_that_is_too_long_is_an_error_of_ours(tmp_path: Path) -> None:
     with pytest.raises(hs.FileError, match="cannot be written"):
         hs.HyperSequenceWriter(tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("then", ["close", "abort"])
+def test_what_was_put_in_place_and_moved_on_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool, then: str
+) -> None:
+    """Ctrl-C came right behind the call that put the file in place, and then somebody gave it another name."""
+    path, elsewhere = tmp_path / "a.hsq", tmp_path / "b.hsq"
+    writer = begin(path, overwrite=overwrite)
+    name = "replace" if overwrite else "link"
+    real = getattr(os, name)
+
+    def call(*arguments: Any, **options: Any) -> None:
+        real(*arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, name, call)
+        with pytest.raises(KeyboardInterrupt):
+            writer.close()
+    path.rename(elsewhere)
+    before, times = elsewhere.read_bytes(), elsewhere.stat().st_mtime_ns
+    if then == "close":
+        writer.close()
+    else:
+        assert "was not written" not in writer.abort()
+    assert (elsewhere.read_bytes(), elsewhere.stat().st_mtime_ns) == (before, times)
+    assert parts_of(path) == []
+
+
+def test_a_part_file_that_somebody_removed_is_told(tmp_path: Path) -> None:
+    writer = begin(tmp_path / "a.hsq", overwrite=True)
+    writer.append(*[value[0] for value in pairs(0, 1)])
+    for part in parts_of(tmp_path / "a.hsq"):
+        part.unlink()
+    for _ in range(2):
+        with pytest.raises(hs.FileError, match="is gone, somebody removed it"):
+            writer.close()
+    writer.abort()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_putting_in_place_is_tried_again_where_open_files_cannot_be_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, where the file is closed first, and opened again if it could not be moved."""
+    path = tmp_path / "a.hsq"
+    writer = begin(path, overwrite=True)
+    monkeypatch.setattr("hypersequence.writer.partfile._MOVES_OPEN_FILES", False)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", failing(errno.EACCES))
+        for _ in range(2):
+            with pytest.raises(hs.FileError, match="could not be put in place"):
+                writer.close()
+    assert not path.exists()
+    writer.close()
+    assert_records(path, pairs, N)
+    assert hs.verify(path).ok
+
+
+def failing(error: int) -> Callable[..., Any]:
+    def call(*_: Any, **__: Any) -> Any:
+        raise OSError(error, os.strerror(error))
+
+    return call
+
+
+def test_nothing_is_written_where_nobody_can_tell_whether_it_is_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.hsq"
+    writer = begin(path, overwrite=True)
+    real = os.replace
+
+    def call(*arguments: Any, **options: Any) -> None:
+        real(*arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", call)
+        with pytest.raises(KeyboardInterrupt):
+            writer.close()
+    before = path.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", failing(errno.EIO))
+        with pytest.raises(hs.FileError, match="cannot be found out"):
+            writer.close()
+        assert "perhaps written" in writer.abort()
+    assert path.read_bytes() == before
+    assert hs.verify(path).ok

@@ -48,12 +48,12 @@ def test_a_writer_gets_its_lock_although_somebody_is_just_looking(
 def test_a_part_file_that_was_cleaned_up_before_it_was_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock, removed = locks.try_lock, list[Path]()
 
-    def late(fd: int) -> bool:
+    def late(fd: int, **options: float) -> bool:
         if len(removed) < 2:
             (part,) = parts_of(tmp_path / "a.hsq")
             part.unlink()
             removed.append(part)
-        return lock(fd)
+        return lock(fd, **options)
 
     monkeypatch.setattr("hypersequence.writer.partfile.try_lock", late)
     with hs.HyperSequenceWriter(tmp_path / "a.hsq") as writer:
@@ -117,9 +117,9 @@ def test_a_part_file_that_becomes_the_target_meanwhile(tmp_path: Path, monkeypat
     n_open = len(list(descriptors.iterdir())) if descriptors.is_dir() else 0
     lock = locks.try_lock
 
-    def late(fd: int) -> bool:
+    def late(fd: int, **options: float) -> bool:
         part.rename(path)
-        return lock(fd)
+        return lock(fd, **options)
 
     monkeypatch.setattr("hypersequence.writer.partfile.try_lock", late)
     with pytest.raises(hs.FileError, match="was being put in place right now"):

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
 
 import hypersequence as hs
 from hypersequence.layout import (
@@ -291,6 +293,23 @@ def test_more_records_of_no_bytes_than_there_are_numbers_for(tmp_path: Path) -> 
     assert [each.name for each in tmp_path.iterdir()] == [part.name]
 
 
+def write_sparse(path: Path, header: bytes, n: int, frame: Callable[[int], Frame], blocks: bytes = b"") -> None:
+    """A file of n blocks of a record each, of which there is hardly more than the ends of its index."""
+    parsed, last = parse_header(header, ""), frame(n - 1)
+    index_offset = -(-(last.offset + last.nbytes) // 64) * 64
+    length = last.frame_nbytes
+    footer, crc = encode_footer({})
+    footer_offset = index_offset + length * n
+    end = footer_offset + len(footer) + 128
+    sizes = n, n, index_offset, length * n, footer_offset, len(footer)
+    with path.open("wb") as file:
+        file.write(header + blocks)
+        for number in (0, n - 1):
+            file.seek(index_offset + length * number)
+            file.write(encode_frame(frame(number), bytes(16)))
+        file.write(footer + encode_trailer(Trailer(*sizes, crc, end, bytes(16), bytes(16), parsed.crc)))
+
+
 OPEN = """
 import resource, sys
 import hypersequence as hs
@@ -302,28 +321,12 @@ with hs.open(sys.argv[1]) as seq:
 
 
 def test_a_sparse_file_of_endless_blocks_takes_no_memory(tmp_path: Path) -> None:
-    n = 400_000_000
     header = encode_header(hs.Schema(hs.Field("uint8")), 1, 1, 256, bytes(16), 0)
 
-    def frame(number: int) -> bytes:
-        checksum = struct.pack("<Q", 0)
-        chunk = Chunk(192, 1, 1, checksum)
-        return encode_frame(Frame(number, 4096 + 256 * number, number, 1, 193, 192, (chunk,)), bytes(16))
+    def frame(number: int) -> Frame:
+        return Frame(number, 4096 + 256 * number, number, 1, 193, 192, (Chunk(192, 1, 1, bytes(8)),))
 
-    index_offset = -(-(4096 + 256 * (n - 1) + 193) // 64) * 64
-    footer, crc = encode_footer({})
-    footer_offset = index_offset + 192 * n
-    end = footer_offset + len(footer) + 128
-    header_crc = parse_header(header, "").crc
-    trailer = Trailer(
-        n, n, index_offset, 192 * n, footer_offset, len(footer), crc, end, bytes(16), bytes(16), header_crc
-    )
-    with (tmp_path / "a.hsq").open("wb") as file:
-        file.write(header)
-        for number in (0, n - 1):
-            file.seek(index_offset + 192 * number)
-            file.write(frame(number))
-        file.write(footer + encode_trailer(trailer))
+    write_sparse(tmp_path / "a.hsq", header, 400_000_000, frame)
     command = [sys.executable, "-c", OPEN, str(tmp_path / "a.hsq")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -346,6 +349,71 @@ def test_a_part_file_that_is_cut_while_it_is_copied(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "out.hsq").exists()
 
 
+def test_an_index_that_is_claimed_to_be_long_is_not_read(tmp_path: Path) -> None:
+    """Of a part file with an end that counts millions of blocks, most of it a hole."""
+    header = encode_header(hs.Schema(hs.Field("uint8")), 1, 1, 256, bytes(16), 0)
+
+    def frame(number: int) -> Frame:
+        return Frame(number, 4096 + 256 * number, number, 1, 193, 192, (Chunk(192, 1, 1, xxh3(b"\0")),))
+
+    part = tmp_path / "a.hsq.0123abcd.part"
+    write_sparse(part, header, 40_000_000, frame, encode_frame(frame(0), bytes(16)))
+    command = [sys.executable, "-c", RECOVER, str(part)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    n_records, n_told, nbytes = done.stdout.split()
+    assert (n_records, n_told) == ("1", "1")
+    assert int(nbytes) < 100_000  # KiB; the index alone would be 7,500,000
+
+
+RECOVER = """
+import resource, sys
+import hypersequence as hs
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = hs.recover(sys.argv[1])
+print(found.n_records, len(found.broken), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def xxh3(data: bytes) -> bytes:
+    return xxhash.xxh3_64_intdigest(data).to_bytes(8, "little")
+
+
+def test_a_hole_between_the_columns_of_a_block_is_not_read_through(tmp_path: Path) -> None:
+    """The second column lies terabytes behind the first, as the frame of a hostile file says."""
+    far = 1 << 42
+    schema = hs.Schema((hs.Field("uint8"), hs.Field("uint8")))
+    header = encode_header(schema, 1, 1, far + 128, bytes(16), 0)
+    frame = Frame(0, 4096, 0, 1, far + 1, 256, (Chunk(256, 1, 1, xxh3(b"a")), Chunk(far, 1, 1, xxh3(b"b"))))
+    part = tmp_path / "a.hsq.0123abcd.part"
+    with part.open("wb") as file:
+        file.write(header + encode_frame(frame, bytes(16)) + b"a")
+        file.seek(4096 + far)
+        file.write(b"b")
+    started = time.monotonic()
+    assert hs.recover(part).n_records == 1
+    assert time.monotonic() - started < 60  # a piece at a time it would be an hour
+    with hs.open(tmp_path / "a.hsq") as seq:
+        assert [value.tolist() for value in seq[0][0]] == [[ord("a")], [ord("b")]]
+
+
+def test_notes_of_what_was_checked_take_no_memory_for_every_field(tmp_path: Path) -> None:
+    """A thousand fields, of each of which there seem to be 900,000 checksums."""
+    n_fields, stride = 1000, 1 << 17
+    header = encode_header(hs.Schema((hs.Field("uint8"),) * n_fields), 1, 1, stride, bytes(16), 0)
+    length = -(-(80 + n_fields * 56 + 4) // 64) * 64
+    chunks = tuple(Chunk(length + 64 * column, 1, 1, bytes(8)) for column in range(n_fields))
+
+    def frame(number: int) -> Frame:
+        return Frame(number, len(header) + stride * number, number, 1, chunks[-1].offset + 1, length, chunks)
+
+    write_sparse(tmp_path / "a.hsq", header, 900_000, frame)
+    command = [sys.executable, "-c", OPEN.replace("400_000_000", "900_000"), str(tmp_path / "a.hsq")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 200_000  # KiB; a byte for each would be 880,000
+
+
 # --- file systems that can do little ---------------------------------------------------------------------------------
 
 
@@ -356,6 +424,10 @@ def test_a_live_writer_is_left_alone_where_there_are_no_locks(tmp_path: Path, mo
     monkeypatch.setattr("fcntl.flock", refuse)
     path = tmp_path / "a.hsq"
     with hs.HyperSequenceWriter(path, 4, block_nbytes=700, **FIXED) as writer:
+        (listed,) = list_parts(tmp_path)
+        assert (listed.nbytes, listed.in_use) == (0, True)
+        with pytest.raises(hs.FileError, match="being written"):
+            remove_part(listed)
         writer.extend(*pairs(0, 97))
         (listed,) = list_parts(tmp_path)
         assert listed.in_use

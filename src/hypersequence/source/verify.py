@@ -19,13 +19,13 @@ from .handle import FileHandle
 Verify: TypeAlias = Literal["first", "always", "never"]
 
 
-#: More flags than this are memory that is there when it is touched.
+#: More flags than this, of all columns together, are memory that is there when it is touched.
 _MANY_FLAGS = 1 << 20
 
 
-def _flags(n_runs: int, path: str) -> bytearray | mmap.mmap:
+def _flags(n_runs: int, few: int, path: str) -> bytearray | mmap.mmap:
     """A byte of zero for each run. A hostile file may claim more runs than there is memory."""
-    if n_runs <= _MANY_FLAGS:
+    if n_runs <= few:
         return bytearray(n_runs)
     try:
         return anonymous(n_runs, getattr(mmap, "MAP_NORESERVE", 0))
@@ -62,7 +62,7 @@ class RunChecker:
             return
         for column, nbytes in enumerate(self._columns):
             n_runs = self._n_runs(column) if nbytes else 0
-            self._flags.append(_flags(n_runs, handle.path))
+            self._flags.append(_flags(n_runs, _MANY_FLAGS // len(self._columns), handle.path))
             self._arrays.append(np.frombuffer(self._flags[-1], np.bool_)[:n_runs])
             self._done_until.append(0)
             if n_runs:

@@ -331,10 +331,15 @@ class HyperSequenceWriter:
         if part is None or os.getpid() != self._pid:
             return "the writer was closed already, or belongs to another process"
         n_appended = n_records = self.n_records
-        if part.placed:
+        try:
+            if part.placed:
+                self._forget()
+                part.keep()
+                return f"{part.target} is complete, but perhaps its name is not on disk yet"
+        except FileError as error:  # nothing may be written to what may be complete
             self._forget()
             part.keep()
-            return f"{part.target} is complete, but perhaps its name is not on disk yet"
+            return f"{part.target} was perhaps written: {error}"
         try:
             if self._builder is not None and n_records > self._builder.n_written:
                 self._builder.write_short_block(n_records - self._builder.n_written)

@@ -16,15 +16,16 @@ _TRIES, _WAIT_S = 20, 0.01
 QUIET_S, LONG_QUIET_S = 60.0, 86400.0
 
 
-def try_lock(fd: int) -> bool:
+def try_lock(fd: int, *, quiet_s: float = QUIET_S) -> bool:
     """Hold a file until its descriptor is closed; ``False`` if another process does.
 
-    File systems without locks let everybody have it, unless it was written to just now.
+    File systems without locks let everybody have it, unless it was written to in the last ``quiet_s`` seconds: 0 for a
+    file that the caller has made.
     """
     for attempt in range(_TRIES):
         if attempt:
             time.sleep(_WAIT_S)  # somebody may just have been looking at it
-        if not is_locked(fd, exclusive=True, quiet_s=QUIET_S):
+        if not is_locked(fd, exclusive=True, quiet_s=quiet_s):
             return True
     return False
 
@@ -35,8 +36,8 @@ def is_locked(fd: int, *, exclusive: bool = False, quiet_s: float = LONG_QUIET_S
     Args:
         fd: The file. Some file systems give an exclusive lock only to who may write it.
         exclusive: Whether to keep out those who only look, too.
-        quiet_s: On a file system without locks, somebody is taken to hold a file that has anything in it and was
-            written to in the last so many seconds.
+        quiet_s: On a file system without locks, somebody is taken to hold a file that was written to in the last so
+            many seconds.
     """
     if fcntl is None:
         return False
@@ -45,8 +46,7 @@ def is_locked(fd: int, *, exclusive: bool = False, quiet_s: float = LONG_QUIET_S
     except BlockingIOError:
         return True
     except OSError:
-        status = os.fstat(fd)
-        return status.st_size > 0 and abs(time.time() - status.st_mtime) < quiet_s
+        return abs(time.time() - os.fstat(fd).st_mtime) < quiet_s
     return False
 
 

@@ -17,10 +17,15 @@ class PartBytes:
     """Reads a file in pieces into the same memory again and again."""
 
     def __init__(self, path: Path) -> None:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for somebody to write into it
-            what = "a directory" if path.is_dir() else "no regular file"
-            raise FileError(f"{path} is {what}; give one part file", path=str(path))
-        self._file = path.open("rb", buffering=0)
+        try:
+            if not path.is_file() and path.exists():  # opening a pipe would wait for somebody to write into it
+                what = "a directory" if path.is_dir() else "no regular file"
+                raise FileError(f"{path} is {what}; give one part file", path=str(path))
+            self._file = path.open("rb", buffering=0)
+        except OSError as error:
+            if isinstance(error, FileError | FileNotFoundError):
+                raise
+            raise FileError(f"{path}: cannot be opened: {error}", path=str(path)) from error
         self.nbytes = self._file.seek(0, 2)
         self._memory = bytearray()
         self._held = (0, 0)

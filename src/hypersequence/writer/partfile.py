@@ -22,6 +22,8 @@ _FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 #: What network and user-space file systems say that do not flush folders.
 _NO_FOLDER_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES}
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+#: Windows neither moves nor removes a file that is open.
+_MOVES_OPEN_FILES = os.name == "posix"
 
 
 class PartFile:
@@ -30,21 +32,40 @@ class PartFile:
     :meth:`create` and :meth:`take_up` make one.
     """
 
-    def __init__(self, path: Path, fd: int, target: Path, *, overwrite: bool) -> None:
+    def __init__(self, path: Path, target: Path, *, overwrite: bool) -> None:
+        self._fd = -1  # first, for __del__
         self.path, self.target = path, target
-        self._fd, self._overwrite = fd, overwrite
-        self._unsafe = self._placed = False
+        self._overwrite = overwrite
+        self._unsafe = self._moving = self._placed = False
         #: Whether it was made by us, and not taken up.
         self.is_new = False
-        self.nbytes = os.lseek(fd, 0, os.SEEK_END)
+        self.nbytes = 0
+
+    def __del__(self) -> None:
+        # Ctrl-C may have come before anybody had it. Not unlocked: in a forked child the lock is the parent's.
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
 
     @property
     def placed(self) -> bool:
         """Whether it has become the target, so that its bytes must not change any more.
 
-        The file system is asked, since Ctrl-C may have come between the renaming and the note that is made of it.
+        The file system is asked, since Ctrl-C may have come between the renaming and the note that is made of it. Not
+        for the target, which somebody may have moved on: what has left its own name, or has a second one, was placed.
+
+        Raises:
+            FileError: The file system does not tell.
         """
-        return self._placed or (self._fd >= 0 and self.path != self.target and _is_there(self._fd, self.target))
+        if self._placed or not self._moving or self.path == self.target:
+            return self._placed
+        try:
+            if self._fd < 0:
+                return not self.path.exists()
+            return os.fstat(self._fd).st_nlink > 1 or not _is_there(self._fd, self.path)
+        except OSError as error:
+            text = f"whether it was put in place cannot be found out: {error}"
+            raise FileError(f"{self.path}: {text}", path=str(self.path)) from error
 
     @classmethod
     def create(cls, target: Path, *, overwrite: bool) -> PartFile:
@@ -56,16 +77,21 @@ class PartFile:
         target = _replaceable(target, overwrite=overwrite)
         for _ in range(_NAME_TRIES):
             path = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
+            part = cls(path, target, overwrite=overwrite)
             try:
-                fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
-            except OSError as error:
-                raise FileError(f"{target}: cannot write into its folder: {error}") from error
-            # The lock tells whoever would clean up or take over that somebody is writing.
-            if try_lock(fd) and _is_there(fd, path):
-                part = cls(path, fd, target, overwrite=overwrite)
-                part.is_new = True
-                return part
-            os.close(fd)  # it was cleaned up before we had the lock
+                part._fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
+                # The lock tells whoever would clean up or take over that somebody is writing.
+                if try_lock(part._fd, quiet_s=0) and _is_there(part._fd, path):
+                    part.is_new = True
+                    return part
+            except BaseException as error:
+                if part._fd >= 0:
+                    with contextlib.suppress(FileError):
+                        part.discard()
+                if isinstance(error, OSError):
+                    raise FileError(f"{target}: cannot write into its folder: {error}") from error
+                raise
+            part._release()  # it was cleaned up before we had the lock
         raise FileError(f"{target}: its part files are removed as soon as they are there; who does that?")
 
     @classmethod
@@ -77,31 +103,37 @@ class PartFile:
                 not be replaced.
         """
         target = path if target == path else _replaceable(target, overwrite=overwrite)
+        part = cls(path, target, overwrite=overwrite or target == path)
+        try:
+            part._take_hold()
+        except BaseException as error:
+            part._release()
+            if isinstance(error, FileError | FileNotFoundError) or not isinstance(error, OSError):
+                raise
+            raise FileError(f"{path}: cannot be opened for writing: {error}", path=str(path)) from error
+        return part
+
+    def _take_hold(self) -> None:
+        """Open and lock a file that is there."""
+        path, target, problem = self.path, self.target, ""
         try:
             # A part file is no link: whoever made one in a folder that others write to would have us cut another file.
-            fd = os.open(path, _FLAGS | (_NO_LINKS if target != path else 0))
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            if target != path and path.is_symlink():
-                raise FileError(f"{path}: is a link; give the part file that it leads to", path=str(path)) from None
-            raise FileError(f"{path}: cannot be opened for writing: {error}", path=str(path)) from error
-        try:
-            problem = ""
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                problem = "is no regular file"
-            elif not try_lock(fd):
-                problem = "is being written right now; wait for its writer, or end it"
-            elif not _is_there(fd, path):
-                problem = "was being put in place right now"
-            elif target != path and target.exists() and target.samefile(path):
-                problem = f"is a second name of {target}, which is complete; remove it"
-            if problem:
-                raise FileError(f"{path}: {problem}", path=str(path))
-            return cls(path, fd, target, overwrite=overwrite or target == path)
-        except BaseException:
-            os.close(fd)
-            raise
+            self._fd = os.open(path, _FLAGS | (_NO_LINKS if target != path else 0))
+        except OSError:
+            if target == path or not path.is_symlink():
+                raise
+            raise FileError(f"{path}: is a link; give the part file that it leads to", path=str(path)) from None
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            problem = "is no regular file"
+        elif not try_lock(self._fd):
+            problem = "is being written right now; wait for its writer, or end it"
+        elif not _is_there(self._fd, path):
+            problem = "was being put in place right now"
+        elif target != path and target.exists() and target.samefile(path):
+            problem = f"is a second name of {target}, which is complete; remove it"
+        if problem:
+            raise FileError(f"{path}: {problem}", path=str(path))
+        self.nbytes = os.lseek(self._fd, 0, os.SEEK_END)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes, all of them, and have the system begin to write large pieces to disk.
@@ -129,12 +161,13 @@ class PartFile:
             FileError: The file system refused.
         """
         try:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            self._write_all(data)
+            try:
+                os.lseek(self._fd, offset, os.SEEK_SET)
+                self._write_all(data)
+            finally:
+                self.nbytes = os.lseek(self._fd, 0, os.SEEK_END)
         except OSError as error:
             raise FileError(f"{self.path}: writing at {offset} failed: {error}", path=str(self.path)) from error
-        finally:
-            self.nbytes = os.lseek(self._fd, 0, os.SEEK_END)
 
     def _write_all(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
@@ -203,12 +236,7 @@ class PartFile:
                 if hasattr(os, "fchmod") and self._overwrite and self.target.exists():
                     os.fchmod(self._fd, stat.S_IMODE(self.target.stat().st_mode))  # a private file stays private
                 self.flush()
-                if os.name != "posix":
-                    self._release()  # Windows moves no open file; elsewhere its lock is held until the move is done
-                if self._overwrite:
-                    self.path.replace(self.target)
-                else:
-                    self._link()
+                self._move()
                 self._placed = True
             self._drop_second_name()
             self.flush_folder()
@@ -222,6 +250,25 @@ class PartFile:
             raise FileError(
                 f"{self.target}: could not be put in place: {error}; the data are in {self.path}"
             ) from error
+
+    def _move(self) -> None:
+        """Give it the name of its target."""
+        self._moving = True
+        if not _MOVES_OPEN_FILES:
+            self._release()  # elsewhere its lock is held until the move is done
+        try:
+            if self._overwrite:
+                self.path.replace(self.target)
+            else:
+                self._link()
+        except OSError as error:
+            self._moving = False
+            if self._fd < 0:  # it has to be open for another try
+                self._fd = os.open(self.path, _FLAGS)
+                try_lock(self._fd, quiet_s=0)
+            if isinstance(error, FileNotFoundError):
+                raise FileError(f"{self.path}: is gone, somebody removed it: {error}", path=str(self.path)) from error
+            raise
 
     def _link(self) -> None:
         """A hard link never replaces a file that came up meanwhile, as a rename would."""
@@ -278,8 +325,8 @@ class PartFile:
             FileError: The file system refused.
         """
         try:
-            if os.name != "posix":
-                self._release()  # or it could not be removed
+            if not _MOVES_OPEN_FILES:
+                self._release()
             self.path.unlink(missing_ok=True)  # while it is held, or somebody could take it up
         except OSError as error:
             raise FileError(f"{self.path}: could not be removed: {error}", path=str(self.path)) from error

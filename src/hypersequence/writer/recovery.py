@@ -71,7 +71,7 @@ def recover(
         FileError: In place, the file has its end, is being written right now, has a block but no whole one, or a whole
             one behind a broken one, or the disk does not give all of it; or the new file exists or cannot be written.
             Of a new file that could not be finished nothing is left.
-        OSError: ``part`` is not there, or cannot be opened.
+        FileNotFoundError: ``part`` is not there.
 
     >>> writer = HyperSequenceWriter(folder / "killed.hsq", batch_size=4, block_nbytes=1)
     >>> writer.extend(np.arange(10.0))
@@ -93,8 +93,6 @@ def recover(
 
 def _complete(path: Path, *, overwrite: bool, progress: bool) -> Recovered:
     target = target_of(path)
-    if path.is_dir():
-        raise FileError(f"{path} is a directory; give one part file", path=str(path))
     file = PartFile.take_up(path, target, overwrite=overwrite)  # first, so that nothing changes any more
     try:
         file.settle()  # or the file could be completed around blocks that never reached the disk

@@ -66,15 +66,15 @@ def take_up(path: Path, *, overwrite: bool, progress: bool) -> TakenUp:
 def _part_of(target: Path) -> Path:
     """The one part file of a target."""
     found = parts_of(target)
-    known = [(part, header) for part in found if (header := _header(part.path)) is not None]
+    known = [(part, header) for part in found if (header := _header(part.path))]
     if not known:
         useless = f" ({', '.join(str(part.path) for part in found)}: without a sound header)" if found else ""
         raise NothingToResumeError(
             f"{target}: has no part file to go on with{useless}; begin with HyperSequenceWriter(...)", path=str(target)
         )
-    begun = [(part, header) for part, header in known if part.nbytes > header.nbytes] or known[:1]
+    begun = [(part, header) for part, header in known if part.nbytes > len(header)] or known[:1]
     parts = [part for part, _ in begun]
-    if len({header.file_id for _, header in begun}) == 1:
+    if len({header for _, header in begun}) == 1:
         # Of one file there are two while an only short block is written once more: one of them has all of it.
         parts = [max(parts, key=lambda part: _n_records(part.path))] if len(parts) > 1 else parts
     if len(parts) > 1:
@@ -85,13 +85,13 @@ def _part_of(target: Path) -> Path:
     return parts[0].path
 
 
-def _header(path: Path) -> Header | None:
-    """What a part file says about itself; ``None`` if it is damaged there, or has nothing yet."""
+def _header(path: Path) -> bytes:
+    """What a part file says about itself; nothing if it is damaged there, or has nothing yet."""
     try:
         with Remains(path) as remains:
-            return remains.header
+            return remains.header_data
     except (FormatError, OSError):
-        return None
+        return b""
 
 
 def _n_records(path: Path) -> int:
