@@ -380,9 +380,7 @@ class Remains:
         trailer, known = parts.trailer, self.ending(found.heads).known
         return (
             not found.broken
-            and found.torn is None
             and (trailer.n_blocks, trailer.n_records) == (known.n_blocks, known.n_records)
-            and trailer.index_nbytes == sum(map(len, found.heads))
             and trailer.digest == known.digest.finish(known.n_records)
             and self._has_index(trailer.index_offset, found.heads)
         )
