@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -80,17 +82,18 @@ def test_blocks_in_a_row_of_which_nothing_is_there_are_told_as_one(tmp_path: Pat
         hs.recover(part)
 
 
-def test_a_last_block_in_whose_place_is_another_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_blocks", [2, 5])
+def test_a_last_block_in_whose_place_is_another_is_told(tmp_path: Path, n_blocks: int) -> None:
     """Its frame is that of block 0, which an index would begin with."""
-    part = finished(tmp_path, 5 * header_records(tmp_path))
+    part = finished(tmp_path, n_blocks * header_records(tmp_path))
     header = header_of(part)
     data = bytearray(part.read_bytes())
-    places = [header.nbytes + number * header.stride for number in range(5)]
-    data[places[4] : places[4] + header.stride] = data[places[0] : places[0] + header.stride]
-    part.write_bytes(data[: places[4] + header.stride - 64])  # without an end
+    first, last = header.nbytes, header.nbytes + (n_blocks - 1) * header.stride
+    data[last : last + header.stride] = data[first : first + header.stride]
+    part.write_bytes(data[: last + header.stride - 64])  # without an end
     found = hs.recover(part, tmp_path / "out.hsq")
-    assert found.n_records == 4 * header.block_records
-    assert [error.block for error in found.broken] == [4]
+    assert found.n_records == (n_blocks - 1) * header.block_records
+    assert [error.block for error in found.broken] == [n_blocks - 1]
 
 
 def header_records(folder: Path) -> int:
@@ -156,32 +159,85 @@ def test_a_shorter_file_that_was_given_the_same_id_is_not_overwritten(tmp_path: 
     assert path.read_bytes() == before
 
 
-def test_a_frame_that_was_not_cut_off_is_no_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("full", [False, True])
+def test_a_frame_that_was_not_cut_off_is_no_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool) -> None:
     """Killed behind the longer frame and before the copy of the old one was cut off."""
     path = tmp_path / "a.hsq"
     part = left_behind(path, pairs, 150, block_nbytes=700)
-    copies = 0
+    header = header_of(part)
+    n = -(-150 // header.block_records) * header.block_records - (not full)
+    calls = 0
 
     def dies(*_: object) -> None:
-        nonlocal copies
-        copies += 1
+        nonlocal calls
+        calls += 1
         raise KeyboardInterrupt
 
     writer = hs.HyperSequenceWriter.resume(path)
-    writer.extend(*pairs(150, 152))
     with monkeypatch.context() as patched:
         patched.setattr("hypersequence.writer.partfile.PartFile.go_back", dies)
         with pytest.raises(KeyboardInterrupt):
+            writer.extend(*pairs(150, n))
             writer.close()
     killed = shutil.copy(part, tmp_path / "killed.hsq.0123abcd.part")
     writer.abort()
-    assert copies == 1
-    header = header_of(killed)
-    assert killed.stat().st_size > header.nbytes + -(-152 // header.block_records) * header.stride
+    assert calls == 1
+    assert killed.stat().st_size > header.nbytes + -(-n // header.block_records) * header.stride
     found = hs.recover(killed, tmp_path / "out.hsq")
-    assert (found.n_records, found.broken) == (152, ())
+    assert (found.n_records, found.broken) == (n, ())
     assert hs.recover(killed).broken == ()
     assert hs.verify(tmp_path / "killed.hsq").ok
+
+
+def test_nothing_is_taken_from_behind_a_short_block(tmp_path: Path) -> None:
+    """What stands there is of an older, longer state of a file with the same id."""
+    part = left_behind(tmp_path / "a.hsq", pairs, 150)
+    shorter = left_behind(tmp_path / "b.hsq", pairs, 30)
+    header = header_of(part)
+    data = bytearray(part.read_bytes())
+    new = shorter.read_bytes()
+    assert header.block_records < 30 < 2 * header.block_records
+    data[: len(new)] = new
+    part.write_bytes(data)
+    found = hs.recover(part, tmp_path / "out.hsq")
+    assert (found.n_records, found.broken) == (30, ())
+
+
+def test_an_end_with_another_digest_is_written_anew(tmp_path: Path) -> None:
+    part = finished(tmp_path)
+    data = bytearray(part.read_bytes())
+    data[-48] ^= 1
+    at = len(data) - 128
+    struct.pack_into("<I", data, len(data) - 12, zlib.crc32(data[at : len(data) - 12]))
+    part.write_bytes(data)
+    hs.recover(part)
+    assert hs.verify(tmp_path / "a.hsq").ok
+
+
+def test_a_file_that_went_on_otherwise_is_not_overwritten(tmp_path: Path) -> None:
+    """Two files of one id with the same first blocks; of one the end is lost."""
+    path, other = tmp_path / "a.hsq", tmp_path / "b.hsq"
+    for name, first in ((path, 0), (other, 1000)):
+        with hs.HyperSequenceWriter(name, 4, block_nbytes=700, **FIXED) as writer:
+            writer.extend(*pairs(0, 96))
+            writer.extend(*pairs(first + 96, first + 150))
+    os.truncate(path, path.stat().st_size - 1)
+    before = path.read_bytes()
+    with pytest.raises(hs.FileError, match="no copy of this file"):
+        hs.repair(path, other)
+    assert path.read_bytes() == before
+
+
+def test_a_block_in_the_place_of_another_is_mended_without_an_end(tmp_path: Path) -> None:
+    path, good = tmp_path / "a.hsq", tmp_path / "good.hsq"
+    write(path, pairs, 150)
+    shutil.copy(path, good)
+    header, data = header_of(path), bytearray(path.read_bytes())
+    first, second = (header.nbytes + number * header.stride for number in (1, 2))
+    data[second : second + header.stride] = data[first : first + header.stride]
+    path.write_bytes(data[:-1])
+    assert hs.repair(path, good) > 0
+    assert path.read_bytes() == good.read_bytes()
 
 
 def test_padding_of_any_block_is_zero_after_recovering_in_place(tmp_path: Path) -> None:
