@@ -288,3 +288,16 @@ def test_nothing_is_written_where_nobody_can_tell_whether_it_is_in_place(
         assert "perhaps written" in writer.abort()
     assert path.read_bytes() == before
     assert hs.verify(path).ok
+
+
+def test_the_name_of_a_part_file_is_on_disk_when_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, real, folders = begin(tmp_path / "a.hsq"), os.fsync, list[int]()
+
+    def fsync(fd: int) -> None:
+        if is_folder(fd):
+            folders.append(fd)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert "are in" in writer.abort()
+    assert len(folders) == 1

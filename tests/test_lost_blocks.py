@@ -249,3 +249,18 @@ def test_padding_of_any_block_is_zero_after_recovering_in_place(tmp_path: Path) 
     part.write_bytes(data)
     assert hs.recover(part).n_records == 200
     assert hs.verify(path).ok
+
+
+def test_very_many_broken_blocks_are_not_told_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = finished(tmp_path)
+    header, data = header_of(part), bytearray(part.read_bytes())
+    for number in (1, 2, 4):
+        data[header.nbytes + number * header.stride + 300] ^= 1  # a record
+    data[header.nbytes + 3 * header.stride + 20] ^= 1  # a frame
+    part.write_bytes(data)
+    assert [error.block for error in hs.recover(part, tmp_path / "one.hsq").broken] == [1, 2, 3, 4]
+    monkeypatch.setattr("hypersequence.writer.remains._MAX_BROKEN", 2)
+    found = hs.recover(part, tmp_path / "other.hsq")
+    assert [(error.block, error.facts.get("last_block")) for error in found.broken] == [(1, None), (2, 4)]
+    with pytest.raises(hs.FileError, match="4 blocks are broken"):
+        hs.recover(part)
