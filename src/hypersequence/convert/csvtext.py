@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
+import numpy as np
+
 from ..errors import SourceError
 from .arrays import explained
 
@@ -140,7 +142,8 @@ def problem(block: Block, names: list[str], wanted: Mapping[str, str], delimiter
     Args:
         block: The block.
         names: Of all columns.
-        wanted: Columns whose values are looked at, and their types: ``"int64"``, ``"text"``, ...
+        wanted: Columns whose values are looked at, and their types: ``"int64"``, ``"text"``, ...; ``"number"`` is
+            ``float64`` that nobody asked for, in which a whole number must not be rounded.
         delimiter: Between values.
         missing: Whether values may be missing.
     """
@@ -177,11 +180,24 @@ def _wrong(cell: str, type: str, missing: bool) -> str | None:
     try:
         if type == "bool":
             good = bare.lower() in ("true", "false", "0", "1")
+        elif type == "number":
+            if is_rounded(bare):
+                return f"{cell[:40]!r} would be rounded, to {float(bare):.0f}"
+            good = True
         elif type.startswith("float"):
-            good = not math.isinf(float(bare)) or "inf" in bare.lower()
+            with np.errstate(over="ignore"):
+                good = not np.isinf(np.float64(bare).astype(type)) or "inf" in bare.lower()
         else:
             value, bits = int(bare), int(type.removeprefix("u").removeprefix("int"))
             good = 0 <= value < 1 << bits if type[0] == "u" else -(1 << bits - 1) <= value < 1 << bits - 1
     except ValueError:
         good = False
     return None if good else f"{cell[:40]!r} is no {type}"
+
+
+def is_rounded(bare: str) -> bool:
+    """Whether a number is a whole one that ``float64`` does not hold."""
+    if not (bare.isascii() and bare.lstrip("+-").isdigit()):
+        return False
+    value = float(bare)
+    return math.isinf(value) or int(bare) != value

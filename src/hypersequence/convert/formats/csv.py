@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from ..ahead import in_order
 from ..arrowtypes import padded_text
 from ..base import Format, Job, Options, Piece, Reader, require
 from ..csvoptions import OPTIONS, delimiter_of, groups, named
-from ..csvtext import Block, blocks, header, opened, problem
+from ..csvtext import Block, blocks, header, is_rounded, opened, problem
 from ..importing import default_threads
 
 #: What a column may turn out to be; a larger one has room for the smaller ones' values.
 _WHOLE, _LARGE, _NUMBER, _TEXT = range(4)
+#: From here on whole numbers may be missing among those of ``float64``.
+_EXACT = 1 << 53
 _KINDS = {_WHOLE: "int64", _LARGE: "int64", _NUMBER: "float64", _TEXT: "text"}
 
 
@@ -175,7 +178,25 @@ class _CsvReader(Reader):
             piece[name] = lease((table.num_rows - skip, *field.shape), field.dtype)
             for number, column in enumerate(values):
                 piece[name][:, number] = column
+        self._refuse_rounded(block, piece)
         return piece
+
+    def _refuse_rounded(self, block: Block, piece: Piece) -> None:
+        """A whole number beside fractions must be one that ``float64`` holds, where nobody asked for that type."""
+        for field, values in piece.items():
+            if self._types[field] != "float64" or field in self._options["types"]:
+                continue
+            large = (np.abs(values) >= _EXACT).reshape(len(values), -1).any(axis=0)
+            columns = [column for column, is_large in zip(self._groups[field], large, strict=True) if is_large]
+            if not columns:
+                continue
+            table = self._table(block, dict.fromkeys(columns, "text"))
+            rounded = {column: "number" for column in columns if _any_rounded(table.column(column))}
+            if rounded:
+                raise SourceError(
+                    f"{self._problem(block, rounded)}, as other values of this column need float64; "
+                    f"types={field}=float64 takes that, types={field}=text keeps all digits"
+                )
 
     def _values(self, block: Block, column: Any, name: str, field: str) -> Array:
         """The values of one column of a block."""
@@ -187,10 +208,9 @@ class _CsvReader(Reader):
                 lambda row: f"{block.path}, row {row:,} after line {block.line:,}, {name!r}",
             )
         if array.null_count and missing is not None:
-            try:
-                array = array.fill_null(require("pyarrow").scalar(missing, array.type))
-            except (ValueError, TypeError, OverflowError):
-                raise ArgumentError(f"missing={missing} is no {type}, which {field!r} is") from None
+            if not _holds(array.type, missing):
+                raise ArgumentError(f"missing={missing} is no {type}, which {field!r} is")
+            array = array.fill_null(require("pyarrow").scalar(missing, array.type))
         values = array.to_numpy(zero_copy_only=False) if not array.null_count else None
         if values is None or (values.dtype.kind == "f" and np.isinf(values).any()):
             found = self._problem(block, {name: type})  # a number may be too large, and so have become infinite
@@ -253,6 +273,25 @@ def _kind(column: Any) -> int:
     if not is_all(pa.float64()):
         return _TEXT
     return _LARGE if pc.all(pc.match_substring_regex(bare, r"^-?\d+$")).as_py() else _NUMBER
+
+
+def _any_rounded(column: Any) -> bool:
+    """Whether a column of text has whole numbers that ``float64`` does not hold."""
+    pc = require("pyarrow.compute")
+    bare = pc.utf8_trim_whitespace(column)
+    return any(map(is_rounded, bare.filter(pc.match_substring_regex(bare, r"^[+-]?\d{16,}$")).to_pylist()))
+
+
+def _holds(type: Any, missing: float) -> bool:
+    """Whether a type has a number; one with a fraction may be rounded to ``float32``, as those in the file are."""
+    pa = require("pyarrow")
+    try:
+        stored = pa.scalar(missing, type).as_py()
+    except (ValueError, TypeError, OverflowError):
+        return False
+    if isinstance(missing, float) and pa.types.is_floating(type):
+        return math.isfinite(stored) == math.isfinite(missing)
+    return stored == missing
 
 
 def _any_empty(column: Any) -> bool:
