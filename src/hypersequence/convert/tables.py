@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,11 +11,10 @@ from typing import Any, cast
 from ..errors import SourceError
 from ..schema import Array, Field
 from ..source.buffers import lease
-from .arrays import explained
 from .arrowtypes import Place
 from .base import Job, Options, Piece, Reader, labels_of, require, roles_of
 from .columns import KEY, Column, Rows, RowsJob, ValueColumn, json_of
-from .images import FORMATS, image_array
+from .images import decode_image
 
 
 class TableReader(Reader):
@@ -128,11 +126,9 @@ class ImageColumn(Column):
         if data is None and not (self._follow and path and Path(path).is_file()):
             hint = f"; it should be in the file {path}, which is not read from here" if path else ""
             raise SourceError(f"{where}: has no image{hint}")
-        pillow, ops = require("PIL.Image"), require("PIL.ImageOps")
-        with explained(where), pillow.open(path if data is None else io.BytesIO(data), formats=FORMATS) as image:
-            # As datasets does, so that images are what they are there.
-            turned = ops.exif_transpose(image) if image.getexif().get(pillow.ExifTags.Base.Orientation) else image
-            return image_array(turned, where, self._options["size"], self._options["crop"], self._options["mode"])
+        told = {name: self._options[name] for name in ("size", "crop", "mode")}
+        # Upright, as they are in datasets.
+        return decode_image(Path(path) if data is None else data, where, **told, upright=True)
 
 
 def _told(metadata: Mapping[bytes, bytes]) -> tuple[dict[str, Any], tuple[str, ...], dict[str, Any]]:
