@@ -229,7 +229,7 @@ def test_missing_values_get_what_was_asked_for(tmp_path: Path) -> None:
 def test_a_missing_value_has_to_be_one_that_the_type_holds(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "n,x", "1,0.5", ",")
     for missing, types in ((1.5, "n=int64"), (1e300, "n=float32"), (2**53 + 1, "n=float64"), (300, "n=uint8")):
-        with pytest.raises(hs.ArgumentError, match="missing=.* is no .*, which 'n' is"):
+        with pytest.raises(hs.ArgumentError, match=r"missing=.* is no .*, which 'n' is"):
             hs.convert(path, tmp_path / "a.hsq", missing=missing, types=types, inputs=["n"])
     assert converted(path, tmp_path, missing="inf", types="n=float32")["n"].tolist() == [1, np.inf]
     assert converted(path, tmp_path, missing=0.1, types="n=float32")["n"].tolist() == [1, np.float32(0.1)]

@@ -167,6 +167,7 @@ class Format:
         recognises: Whether a path without such an ending (a folder, say) is of this format.
         takes: Whether an object is a source of this format.
         packages: What has to be installed, by the names that ``import`` has for them.
+        needs: How many bytes a record of a field takes at least in what is written; 0 where nobody knows.
     """
 
     name: str
@@ -178,6 +179,7 @@ class Format:
     recognises: Callable[[Path], bool] = field(default=lambda path: False)
     takes: Callable[[Any], bool] = field(default=lambda source: False)
     packages: tuple[str, ...] = ()
+    needs: Callable[[Field, Options], int] = field(default=lambda field, options: 0)
 
     def parse(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All options, those that were not given by their defaults.
@@ -196,6 +198,12 @@ class Format:
             except (ValueError, TypeError) as error:
                 raise ArgumentError(f"{self.name}: {name}={value!r}: {error}; {known[name].help}") from None
         return values
+
+
+def as_stored(field: Field, options: Options) -> int:
+    """What a record of a field takes where numbers stand as they are, for :attr:`Format.needs`."""
+    packed = field.dtype.kind in "bSU"  # bits of Arrow's, text without what fills it up
+    return 0 if packed or options.get("compression") not in (None, "none") else field.nbytes
 
 
 def raw(array: Array) -> memoryview:

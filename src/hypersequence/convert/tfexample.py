@@ -231,11 +231,16 @@ def encoded(name: str, field: Field, values: Array) -> Iterator[bytes]:
         yield delimited(1, key + delimited(2, _feature(np.asarray(value), field)))
 
 
+def is_int64_list(field: Field) -> bool:
+    """Whether a field is written as an int64 list, whose numbers take as many bytes as they need."""
+    return field.dtype.kind in "biu" and field.dtype != np.dtype("<u8") and len(field.shape) < 2
+
+
 def _feature(value: Array, field: Field) -> bytes:
     dtype = field.dtype
     if dtype == np.dtype("<f4"):
         return delimited(2, delimited(1, raw(value)))
-    if dtype.kind in "biu" and dtype != np.dtype("<u8") and len(field.shape) < 2:
+    if is_int64_list(field):
         numbers = value.reshape(-1).astype(np.int64).tolist()
         return delimited(3, messages()["Int64List"](value=numbers).SerializeToString())
     if dtype.kind in "SU":

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import SourceError
 from ..arrays import explained
-from ..base import Export, Format, Options, require
+from ..base import Export, Format, Options, as_stored, require
 from ..columns import Rows, RowsJob
 from ..images import IMAGE_OPTIONS
 from ..tables import TableReader, check_same, files_in, is_folder_of
@@ -141,5 +141,6 @@ FORMATS = [
         options=IMAGE_OPTIONS,
         recognises=partial(is_folder_of, ENDINGS),
         packages=("pyarrow",),
+        needs=as_stored,
     )
 ]

@@ -16,7 +16,7 @@ from ...schema import Array, Field
 from ...source.buffers import lease
 from ..array_reader import MEMORY, ArraysReader
 from ..arrays import Arrays, StoredArray, explained, if_readable
-from ..base import PIECE_NBYTES, Export, Format, Options, Reader, raw
+from ..base import PIECE_NBYTES, Export, Format, Options, Reader, as_stored, raw
 
 #: Columns of Fortran's order that are shorter than this are read as a whole: quicker than to jump.
 _SHORT_COLUMN_NBYTES = 16 << 10
@@ -211,6 +211,6 @@ def _write_npz(export: Export, path: Path, options: Options) -> None:
 
 
 FORMATS = [
-    Format("npy", "NumPy's .npy files", (".npy",), _open_npy, _write_npy, (MEMORY,)),
-    Format("npz", "NumPy's .npz archives", (".npz",), _open_npz, _write_npz, (MEMORY,)),
+    Format("npy", "NumPy's .npy files", (".npy",), _open_npy, _write_npy, (MEMORY,), needs=as_stored),
+    Format("npz", "NumPy's .npz archives", (".npz",), _open_npz, _write_npz, (MEMORY,), needs=as_stored),
 ]

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ...errors import SourceError
-from ..base import Export, Format, Option, Options, Reader, require
+from ..base import Export, Format, Option, Options, Reader, as_stored, require
 from ..images import IMAGE_OPTIONS
 from ..samples import Sample, SampleReader
-from ..tfexample import Spec, decoder, encoded, infer, parse_features
+from ..tfexample import Spec, decoder, encoded, infer, is_int64_list, parse_features
 from ..tfmessages import joined, messages
 
 #: Protobuf's own limit of a message.
@@ -193,5 +193,6 @@ FORMATS = [
         ),
         recognises=_recognises,
         packages=("google_crc32c", "google.protobuf"),
+        needs=lambda field, options: 0 if is_int64_list(field) else as_stored(field, options),
     )
 ]

@@ -17,7 +17,7 @@ import numpy as np
 from ... import strictjson
 from ...errors import ArgumentError, HyperSequenceError, SourceError
 from ...schema import Array, Field
-from ..base import Export, Format, Option, Options, Reader, labels_of, raw, require, roles_of
+from ..base import Export, Format, Option, Options, Reader, as_stored, labels_of, raw, require, roles_of
 from ..images import IMAGE_ENDINGS, IMAGE_OPTIONS, decode_image
 from ..jsonfields import Json
 from ..roles import LABELS
@@ -253,5 +253,6 @@ FORMATS = [
             ),
         ),
         recognises=lambda path: path.name.lower().endswith((".tar.gz", ".tgz")) and path.is_file(),
+        needs=lambda field, options: 0 if options["images"] == "png" else as_stored(field, options),
     )
 ]
