@@ -302,6 +302,7 @@ def test_attributes_and_single_values_become_metadata(tmp_path: Path) -> None:
         file["x"] = np.arange(3)
         file["scale"] = 0.5
         file["title"] = "Größe"
+        file.create_dataset("latin", data=np.array(b"Gr\xf6\xdfe", h5py.string_dtype("utf-8", 6)))
         file.attrs.update({"n": 3, "mean": np.float32(0.25), "names": ["cat", "dog"], "grid": np.eye(2, dtype="i4")})
         file.attrs.update({"ok": True, "raw": np.bytes_(b"abc"), "nan": np.nan, "what": file.ref, "z": 1j})
         file.attrs["void"] = h5py.Empty("f4")
@@ -316,6 +317,16 @@ def test_attributes_and_single_values_become_metadata(tmp_path: Path) -> None:
         "ok": True,
         "raw": "abc",
     }
+
+
+def test_text_that_is_no_utf8_is_named_with_its_records(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = np.arange(3)
+        file["word"] = np.array([b"a", b"Gr\xf6\xdfe", b"b"], h5py.string_dtype("utf-8", 6))
+    with pytest.raises(hs.SourceError, match=r"x\.h5, word, records 0 to 2: cannot be read: 'utf-8' codec"):
+        hs.convert(tmp_path / "x.h5", tmp_path / "x.hsq")
+    hs.convert(tmp_path / "x.h5", tmp_path / "x.hsq", inputs=["x"])
+    assert read(tmp_path / "x.hsq")["x"].tolist() == [0, 1, 2]
 
 
 def test_roles_order_and_metadata_survive_the_way_out_and_back(tmp_path: Path) -> None:

@@ -264,6 +264,7 @@ def test_folders_that_are_not_clear_are_refused(pets: Path) -> None:
         ({"size": (0, 3)}, "size="),
         ({"mode": "CMYK"}, "mode='CMYK'"),
         ({"crop": True}, "crop needs size="),
+        ({"size": "100000x100000"}, "an image may have 268,435,456 pixels at most"),
         ({"colour": 1}, "no option is called 'colour'"),
     ],
 )

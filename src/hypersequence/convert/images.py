@@ -21,6 +21,8 @@ IMAGE_ENDINGS = (
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
 _EXACT = {"L": "L", "RGB": "RGB", "1": "L", "P": "RGB"}  # Pillow's mode to one that keeps every value
+#: What an image can be resized to, 16,384 x 16,384: a slip of the keyboard might ask for more memory than there is.
+_MAX_PIXELS = 1 << 28
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 0x0102  # tags of EXIF and TIFF
 
 
@@ -144,6 +146,8 @@ def _parse_size(given: Any) -> tuple[int, int]:
     numbers = [int(part) for part in parts]
     if len(numbers) not in (1, 2) or min(numbers) < 1:
         raise ValueError("is no size")
+    if numbers[0] * numbers[-1] > _MAX_PIXELS:
+        raise ValueError(f"an image may have {_MAX_PIXELS:,} pixels at most")
     return numbers[0], numbers[-1]
 
 

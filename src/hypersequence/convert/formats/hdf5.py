@@ -137,7 +137,8 @@ class _Opening:
             self.arrays[name] = Unreadable(error)
             return
         if item.shape == ():
-            self.attributes[name] = item.asstr()[()] if self._h5py.check_string_dtype(item.dtype) else item[()]
+            with suppress(OSError, TypeError, ValueError):  # text that is no UTF-8: JSON has no place for it
+                self.attributes[name] = item.asstr()[()] if self._h5py.check_string_dtype(item.dtype) else item[()]
         elif members is None:
             self.arrays[name] = if_readable(partial(self._array, item, name, where))
         else:
@@ -216,8 +217,10 @@ def _write(export: Export, path: Path, options: Options) -> None:
     On a disk that is full, or that fails, HDF5 cannot close a file that has values to be written, and then takes the
     process with it.
     """
-    path.write_bytes(bytes(_HEAD_NBYTES * (1 + len(export.fields))))  # as much as HDF5 itself writes has room, then
-    columns = _laid_out(export, path)
+    description = json.dumps(export.description)
+    # So that what HDF5 itself writes has room.
+    path.write_bytes(bytes(_HEAD_NBYTES * (1 + len(export.fields)) + 2 * len(description)))
+    columns = _laid_out(export, path, description)
     done = 0
     with path.open("r+b") as stream:
         for piece in export.pieces():
@@ -226,11 +229,11 @@ def _write(export: Export, path: Path, options: Options) -> None:
             done += len(next(iter(piece.values())))
 
 
-def _laid_out(export: Export, path: Path) -> dict[str, _Column]:
+def _laid_out(export: Export, path: Path, description: str) -> dict[str, _Column]:
     """Make a file with all that it has beside the values; returns where these belong."""
     h5py = require("h5py")
     with h5py.File(path, "w", track_order=True) as file:
-        file.attrs["hypersequence"] = json.dumps(export.description)
+        file.attrs["hypersequence"] = description
         return {name: _Column(h5py, file, name, export) for name in export.fields}
 
 
