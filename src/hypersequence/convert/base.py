@@ -165,6 +165,7 @@ class Format:
         writes: Writes an export to a path that does not exist, a file or a folder, which is put in place afterwards.
         options: What both can be told.
         recognises: Whether a path without such an ending (a folder, say) is of this format.
+        makes_folders: Whether ``writes`` makes a folder, so that one that it recognises may be replaced.
         takes: Whether an object is a source of this format.
         packages: What has to be installed, by the names that ``import`` has for them.
         needs: How many bytes a record of a field takes at least in what is written; 0 where nobody knows.
@@ -177,6 +178,7 @@ class Format:
     writes: Callable[[Export, Path, Options], None] | None = None
     options: tuple[Option, ...] = ()
     recognises: Callable[[Path], bool] = field(default=lambda path: False)
+    makes_folders: bool = False
     takes: Callable[[Any], bool] = field(default=lambda source: False)
     packages: tuple[str, ...] = ()
     needs: Callable[[Field, Options], int] = field(default=lambda field, options: 0)

@@ -49,7 +49,7 @@ def write_out(
     clean_up(target)
     if not overwrite and target.exists():
         raise FileError(f"{target}: exists already; choose another name, or say overwrite", path=str(target))
-    if target.is_dir() and not format.recognises(target):
+    if target.is_dir() and not (format.makes_folders and format.recognises(target)):
         raise FileError(f"{target}: is a folder that this format did not make, and is not replaced", path=str(target))
     with RecordProgress(target.name, sequence.n_records, progress) as bar:
         export = _export(sequence, bar)

@@ -42,8 +42,8 @@ class SampleReader(Reader):
     (files, features, columns), and a part gives a field or, if it is JSON, several.
     """
 
-    #: What to do about a record that differs from the first, for messages.
-    advice = "all records must have one shape and type"
+    #: What to do about a text that is too long, for messages.
+    about_text = ""
     #: What to do about parts that the first record has not; ``None`` to pass over them.
     about_new_parts: str | None = None
 
@@ -125,17 +125,19 @@ class SampleReader(Reader):
         self.fields |= {name: Field(f"U{width}", self.fields[name].shape) for name, width in widths.items()}
 
     def _look_at_all(self, widths: dict[str, int]) -> None:
-        """Find the longest texts, and how many samples there are."""
+        """Find the longest texts, and how many samples there are.
+
+        Raises:
+            SourceError: One cannot be read: how long those behind it are is not known, and the file's type depends on
+                it.
+        """
         n, parts = 0, self._parts_of(widths)
-        try:
-            with closing(self.samples(0, parts)) as samples:
-                for sample in samples:
-                    found = self._decode(sample, parts)
-                    for name in widths:
-                        widths[name] = max(widths[name], found[name].dtype.itemsize // 4)
-                    n += 1
-        except SourceError:  # raised again when it has its turn, after the records before it
-            return
+        with closing(self.samples(0, parts)) as samples:
+            for sample in samples:
+                found = self._decode(sample, parts)
+                for name in widths:
+                    widths[name] = max(widths[name], found[name].dtype.itemsize // 4)
+                n += 1
         self.n_records = n
 
     def _parts_of(self, names: Collection[str]) -> set[str]:
@@ -184,7 +186,15 @@ class SampleReader(Reader):
             width = field.dtype.itemsize // (4 if field.dtype.kind == "U" else 1)
             if value.dtype.kind == field.dtype.kind and value.dtype.kind in "SU" and _length(value) <= width:
                 return
-        raise SourceError(f"{where}: expected {field}, found {_field(value, where)}; {self.advice}")
+        raise SourceError(f"{where}: expected {field}, found {_field(value, where)}; {self._advice(value, field)}")
+
+    def _advice(self, value: Array, field: Field) -> str:
+        """What to do about a value that differs from the first one."""
+        if value.dtype.kind == field.dtype.kind and value.dtype.kind in "SU" and value.shape == field.shape:
+            return self.about_text
+        if value.dtype == field.dtype == np.uint8 and value.ndim in (2, 3):
+            return "if these are images, size= resizes them, and mode= gives them the same channels"
+        return "all must have one shape and type: make them so, or choose other fields with inputs= and outputs="
 
 
 def _chunks(samples: Iterator[Sample], n_records: int) -> Iterator[list[Sample]]:

@@ -148,34 +148,6 @@ def _told(metadata: Mapping[bytes, bytes]) -> tuple[dict[str, Any], tuple[str, .
     return known, labels_of(ours) or tuple(labels), meta
 
 
-def files_in(sources: Sequence[Any], endings: tuple[str, ...]) -> list[Path]:
-    """The files among sources, and those in folders among them, in the order of their names.
-
-    Raises:
-        SourceError: A folder has none with such an ending.
-    """
-    found: list[Path] = []
-    for source in map(Path, sources):
-        if not source.is_dir():
-            found.append(source)
-            continue
-        inside = sorted(path for path in source.iterdir() if _is_data(path, endings))
-        if not inside:
-            raise SourceError(f"{source}: no file in this folder is called *{' or *'.join(endings)}")
-        found += inside
-    return found
-
-
-def _is_data(path: Path, endings: tuple[str, ...]) -> bool:
-    return path.suffix.lower() in endings and path.name[0] not in "._" and path.is_file()
-
-
-def is_folder_of(endings: tuple[str, ...], path: Path) -> bool:
-    """Whether a path is a folder with such files, and nothing that ``datasets`` saved."""
-    saved = any((path / name).exists() for name in ("dataset_dict.json", "state.json"))
-    return path.is_dir() and not saved and any(_is_data(each, endings) for each in path.iterdir())
-
-
 def check_same(schema: Any, path: Path, first: Any, first_path: Path) -> None:
     """See that a file has the columns of the first one, in whatever order.
 

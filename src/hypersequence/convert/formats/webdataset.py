@@ -18,6 +18,7 @@ from ... import strictjson
 from ...errors import ArgumentError, HyperSequenceError, SourceError
 from ...schema import Array, Field
 from ..base import Export, Format, Option, Options, Reader, as_stored, labels_of, raw, require, roles_of
+from ..folders import ends_in, files_in, is_folder_of
 from ..images import IMAGE_ENDINGS, IMAGE_OPTIONS, decode_image
 from ..jsonfields import Json
 from ..roles import LABELS
@@ -26,6 +27,7 @@ from ..tars import add, members
 
 #: Where an archive that was written here says what its records were. Readers of WebDataset pass over such names.
 _DESCRIPTION = "__hypersequence__"
+_IS_NAMED = ends_in(".tar", ".tar.gz", ".tgz")
 _LABELS = ("cls", "cls2", "class")
 _INTEGERS = (*_LABELS, "count", "index", "inx", "id")
 _IMAGES = tuple(ending[1:] for ending in IMAGE_ENDINGS)
@@ -35,7 +37,7 @@ _NAME = re.compile(r"((?:.*/)?[^./][^/.]*)\.([^/]*)", re.DOTALL)  # a record's k
 class _WebDatasetReader(SampleReader):
     """Shards, one behind the other."""
 
-    advice = "all records must have one shape and type; size= resizes images, text= says how long texts are"
+    about_text = "text= says how long texts are"
     about_new_parts = "members= says which files of a record are wanted"
 
     def __init__(self, paths: list[Path], options: Options) -> None:
@@ -52,6 +54,8 @@ class _WebDatasetReader(SampleReader):
         decoders = {member: _decoder(member, known.get(member), images, str(paths[0])) for member in files}
         if options["size"] is not None or options["mode"] is not None:  # then images are not as they were described
             known = {member: field for member, field in known.items() if _ending(member) not in _IMAGES}
+        if options["text"] is not None and first is not None:  # nor are texts
+            known = {member: (name, field) for member, (name, field) in known.items() if field.dtype.kind != "U"}
         self.begin(str(paths[0]), first, decoders, known, options["text"])
         if description is not None:
             self.labels, self.roles = labels_of(description), roles_of(description)
@@ -234,7 +238,11 @@ def _parse_images(given: Any) -> str:
 
 
 def _open(sources: list[Any], options: Options) -> Reader:
-    return _WebDatasetReader(sources, options)
+    return _WebDatasetReader(files_in(sources, _IS_NAMED, "*.tar, *.tar.gz or *.tgz"), options)
+
+
+def _recognises(path: Path) -> bool:
+    return is_folder_of(_IS_NAMED, path) or (_IS_NAMED(path.name.lower()) and path.is_file())
 
 
 FORMATS = [
@@ -252,7 +260,7 @@ FORMATS = [
                 "images", _parse_images, "what to write images as that have 8 bits a value: npy (default) or png", "npy"
             ),
         ),
-        recognises=lambda path: path.name.lower().endswith((".tar.gz", ".tgz")) and path.is_file(),
+        recognises=_recognises,
         needs=lambda field, options: 0 if options["images"] == "png" else as_stored(field, options),
     )
 ]

@@ -213,26 +213,9 @@ _OPTIONS = (
     MEMORY,
 )
 
+_FORMAT = partial(Format, options=_OPTIONS, packages=("zarr",), needs=as_stored)
+
 FORMATS = [
-    Format(
-        "zarr",
-        "Zarr stores",
-        (".zarr",),
-        _open,
-        _write_folder,
-        _OPTIONS,
-        _recognises,
-        packages=("zarr",),
-        needs=as_stored,
-    ),
-    Format(
-        "zarrzip",
-        "zipped Zarr stores",
-        (".zarr.zip",),
-        _open,
-        _write_zip,
-        _OPTIONS,
-        packages=("zarr",),
-        needs=as_stored,
-    ),
+    _FORMAT("zarr", "Zarr stores", (".zarr",), _open, _write_folder, recognises=_recognises, makes_folders=True),
+    _FORMAT("zarrzip", "zipped Zarr stores", (".zarr.zip",), _open, _write_zip),
 ]
