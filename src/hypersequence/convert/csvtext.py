@@ -18,6 +18,7 @@ from ..errors import SourceError
 from .arrays import explained
 
 BLOCK_NBYTES = 4 << 20
+_FIRST_NBYTES = 64 << 10
 _MAX_ROW_NBYTES = 64 << 20
 _BOM = b"\xef\xbb\xbf"
 
@@ -93,16 +94,16 @@ def header(path: Path, delimiter: str) -> Header:
 
 
 def blocks(path: Path, offset: int, line: int) -> Generator[Block]:
-    """All rows from a place on, some megabytes at a time.
+    """All rows from a place on, some megabytes at a time; the first ones are few, so that a look at them is quick.
 
     Raises:
         SourceError: A row does not end.
     """
     with opened(path) as stream:
         stream.seek(offset)
-        data = b""
+        data, size = b"", min(_FIRST_NBYTES, BLOCK_NBYTES)
         while True:
-            read = stream.read(BLOCK_NBYTES)
+            read, size = stream.read(size), BLOCK_NBYTES
             data += read
             end = _end_of_last(data) if read else len(data)
             if end:

@@ -32,14 +32,14 @@ _KINDS = {_WHOLE: "int64", _LARGE: "int64", _NUMBER: "float64", _TEXT: "text"}
 
 @dataclass(frozen=True)
 class _Seen:
-    """A block that was looked at: where it is, how many records it has, and of what kinds its columns are."""
+    """A block that was looked at: where it is, how many records it has, and which columns have numbers too large."""
 
     path: Path
     offset: int
     line: int
     nbytes: int
     n_records: int
-    kinds: dict[str, int]
+    large: tuple[str, ...]
 
 
 class _CsvReader(Reader):
@@ -82,9 +82,10 @@ class _CsvReader(Reader):
         self._seen: list[_Seen] = []
         jobs = (partial(self._look, block) for path in self._starts for block in blocks(path, *self._starts[path]))
         for some, n_threads in ((islice(jobs, 1), 0), (jobs, default_threads())):  # mostly the first block tells
-            for seen in in_order(some, n_threads):
-                self._seen.append(seen)
-                self._kinds = {column: max(kind, seen.kinds[column]) for column, kind in self._kinds.items()}
+            with closing(in_order(some, n_threads)) as found:
+                for seen, kinds in found:
+                    self._seen.append(seen)
+                    self._kinds = {column: max(kind, kinds[column]) for column, kind in self._kinds.items()}
         self.n_records = sum(seen.n_records for seen in self._seen)
         self._types = {field: self._type(field) for field in wanted}
         widths = self._widths([field for field in wanted if self._types[field] == "text"])
@@ -103,26 +104,28 @@ class _CsvReader(Reader):
         kinds = {column: self._kinds[column] for column in self._groups[field]}
         column = max(kinds, key=lambda column: kinds[column])
         if kinds[column] == _LARGE:
-            seen = next(seen for seen in self._seen if seen.kinds[column] == _LARGE)
+            seen = next(seen for seen in self._seen if column in seen.large)
             with self._reread([seen]) as read:
                 found = self._problem(next(read), {column: "int64"})
             raise SourceError(f"{found}; types={field}=uint64 has room for larger numbers, types={field}=text for any")
         return _KINDS[kinds[column]]
 
-    def _look(self, block: Block) -> _Seen:
-        """What a block has. Mostly it is just what was seen before, which one look tells."""
-        found = dict(self._kinds)
+    def _look(self, block: Block) -> tuple[_Seen, dict[str, int]]:
+        """What a block has, and of what kinds its columns are. Mostly it is what was seen before; one look tells."""
+        found, large = dict(self._kinds), ()
         types = {column: _KINDS[kind] for column, kind in found.items()} or {self._names[0]: "text"}
         try:
             table = self._parse(block, types)
             empty = {column for column, type in types.items() if type != "text" and table.column(column).null_count}
         except require("pyarrow").ArrowInvalid:
             table = self._table(block, dict.fromkeys(types, "text"))
-            found = {column: max(kind, _kind(table.column(column))) for column, kind in found.items()}
+            own = {column: _kind(table.column(column)) for column in found}
+            large = tuple(column for column, kind in own.items() if kind == _LARGE)
+            found = {column: max(kind, own[column]) for column, kind in found.items()}
             empty = {column for column in found if _any_empty(table.column(column))}
         for column in empty if isinstance(self._options["missing"], float) else ():
             found[column] = max(found[column], _NUMBER)
-        return _Seen(block.path, block.offset, block.line, len(block.data), table.num_rows, found)
+        return _Seen(block.path, block.offset, block.line, len(block.data), table.num_rows, large), found
 
     def _widths(self, fields: list[str]) -> dict[str, int]:
         """Characters of the longest text of each column."""
@@ -134,8 +137,11 @@ class _CsvReader(Reader):
             return {each: longest.max(longest.utf8_length(table.column(each))).as_py() or 0 for each in columns}
 
         if columns:
-            with self._reread(self._seen) as read:
-                for found in in_order((partial(look, block) for block in read), default_threads()):
+            with (
+                self._reread(self._seen) as read,
+                closing(in_order((partial(look, block) for block in read), default_threads())) as looked,
+            ):
+                for found in looked:
                     widths = {column: max(width, found[column]) for column, width in widths.items()}
         return widths
 
@@ -187,7 +193,7 @@ class _CsvReader(Reader):
             if self._types[field] != "float64" or field in self._options["types"]:
                 continue
             large = (np.abs(values) >= _EXACT).reshape(len(values), -1).any(axis=0)
-            columns = [column for column, is_large in zip(self._groups[field], large, strict=True) if is_large]
+            columns = [self._groups[field][number] for number in np.flatnonzero(large)]
             if not columns:
                 continue
             table = self._table(block, dict.fromkeys(columns, "text"))
