@@ -202,6 +202,32 @@ class Format:
         return values
 
 
+def one_of(*words: str) -> Callable[[Any], str]:
+    """For an :class:`Option`: one of some words in lower case; others may be given."""
+
+    def parse(given: Any) -> str:
+        if (found := str(given).lower()) not in words:
+            raise ValueError(f"is none of: {', '.join(words)}")
+        return found
+
+    return parse
+
+
+def yes_or_no(given: Any) -> bool:
+    """For an :class:`Option`."""
+    known = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    if (found := str(given).lower()) not in known:
+        raise ValueError("is neither yes nor no")
+    return known[found]
+
+
+def from_one(given: Any) -> int:
+    """For an :class:`Option`: a whole number."""
+    if (found := int(given)) < 1:
+        raise ValueError("must be 1 or more")
+    return found
+
+
 def as_stored(field: Field, options: Options) -> int:
     """What a record of a field takes where numbers stand as they are, for :attr:`Format.needs`."""
     packed = field.dtype.kind in "bSU"  # bits of Arrow's, text without what fills it up

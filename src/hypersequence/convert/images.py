@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ArgumentError, SourceError
 from ..schema import Array
-from .base import Option, require
+from .base import Option, one_of, require, yes_or_no
 
 #: What Pillow may try. Others of its formats start programs (EPS) or are no photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF")
@@ -60,7 +60,8 @@ def decode_image(
                 raise _too_deep(image, where)
             orientation = _orientation(image) if upright else 1
             if size is not None:
-                size = size[::-1] if orientation > 4 else size  # lies on its side until it is turned
+                if orientation > 4:
+                    size = size[1], size[0]  # it lies on its side until it is turned
                 # JPEG can leave out detail while decoding. Twice the size is left to work from, as in thumbnail().
                 image.draft(None, (2 * size[1], 2 * size[0]))
             return _turned(image_array(image, where, size, crop, mode), orientation)
@@ -83,11 +84,11 @@ def image_array(
 
 def _is_deep(image: Any) -> bool:
     """Whether a file just opened has colours of more than 8 bits, of which Pillow reads the upper 8 without a word."""
-    told = [tile[3] for tile in image.tile]
+    told: list[Any] = [tile[3] for tile in image.tile]
     if image.format == "TIFF":
         return max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))) > 8
     if image.format == "PPM":  # with another maximum than 255 that stands here
-        return any(isinstance(each, tuple) and each[1] > 255 for each in told)
+        return any(not isinstance(each, str) and each[1] > 255 for each in told)
     return image.format == "PNG" and any(str(each).endswith(";16B") for each in told)
 
 
@@ -151,18 +152,8 @@ def _parse_size(given: Any) -> tuple[int, int]:
     return numbers[0], numbers[-1]
 
 
-def _parse_crop(given: Any) -> bool:
-    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-    if str(given).lower() not in known:
-        raise ValueError("is neither true nor false")
-    return known[str(given).lower()]
-
-
 def _parse_mode(given: Any) -> str | None:
-    known = {"none": None, "rgb": "RGB", "l": "L"}
-    if str(given).lower() not in known:
-        raise ValueError("is neither RGB nor L")
-    return known[str(given).lower()]
+    return {"none": None, "rgb": "RGB", "l": "L"}[one_of("none", "rgb", "l")(given)]
 
 
 #: ``size``, ``crop`` and ``mode`` of :func:`decode_image`, for a format that reads images.
@@ -170,8 +161,8 @@ IMAGE_OPTIONS = (
     Option("size", _parse_size, "resize images to height and width: 224, or 224x320 (by default they keep their size)"),
     Option(
         "crop",
-        _parse_crop,
-        "keep proportions and cut off what sticks out, where size= is given (default: false)",
+        yes_or_no,
+        "keep proportions and cut off what sticks out, where size= is given (default: no)",
         False,
     ),
     Option("mode", _parse_mode, "make all images RGB, or L: grey (by default they stay what they are)"),

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import ArgumentError, RecordError, SourceError
 from ..schema import Array, Field
 from ..source.buffers import lease
-from .base import PIECE_NBYTES, Job, Option, Piece, Reader
+from .base import PIECE_NBYTES, Job, Option, Piece, Reader, from_one
 
 #: From a part of a sample, and what messages call it, to fields. Raises ValueError, or SourceError, which names it.
 Decoder: TypeAlias = Callable[[Any, str], dict[str, Array]]
@@ -270,12 +270,6 @@ def integer(data: bytes) -> Array:
     return np.array(int(data), np.int64)
 
 
-def _positive(given: Any) -> int:
-    if int(given) < 1:
-        raise ValueError("must be 1 or more")
-    return int(given)
-
-
 def names(given: Any) -> tuple[str, ...]:
     """For an option: names from ``"a,b"``, or from a sequence of them."""
     found = given.split(",") if isinstance(given, str) else given
@@ -283,4 +277,4 @@ def names(given: Any) -> tuple[str, ...]:
 
 
 #: For a format that has text.
-TEXT_OPTION = Option("text", _positive, "characters of text fields (by default all texts are looked at beforehand)")
+TEXT_OPTION = Option("text", from_one, "characters of text fields (by default all texts are looked at beforehand)")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import explained
-from ..base import Export, Format, Option, Options, require
+from ..base import Export, Format, Option, Options, one_of, require
 from ..columns import Rows, RowsJob
 from ..folders import ends_in, files_in, is_folder_of
 from ..images import IMAGE_OPTIONS
@@ -119,12 +119,6 @@ def _write(export: Export, path: Path, options: Options) -> None:
             writer.write_batch(batch, row_group_size=n_rows)
 
 
-def _compression(given: Any) -> str:
-    if str(given).lower() not in _COMPRESSIONS:
-        raise ValueError(f"is none of: {', '.join(_COMPRESSIONS)}")
-    return str(given).lower()
-
-
 FORMATS = [
     Format(
         "parquet",
@@ -133,7 +127,12 @@ FORMATS = [
         lambda sources, options: _ParquetReader(sources, options),
         _write,
         options=(
-            Option("compression", _compression, f"of files that are written: {', '.join(_COMPRESSIONS)}", "snappy"),
+            Option(
+                "compression",
+                one_of(*_COMPRESSIONS),
+                f"of files that are written: {', '.join(_COMPRESSIONS)}",
+                "snappy",
+            ),
             *IMAGE_OPTIONS,
         ),
         recognises=partial(is_folder_of, _IS_NAMED),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ...errors import SourceError
-from ..base import Export, Format, Option, Options, Reader, as_stored, require
+from ..base import Export, Format, Option, Options, Reader, as_stored, one_of, require
 from ..folders import files_in, is_folder_of
 from ..images import IMAGE_OPTIONS
 from ..samples import Sample, SampleReader
@@ -168,12 +168,6 @@ def _recognises(path: Path) -> bool:
     return is_folder_of(_is_named, path) or (_is_named(path.name) and path.is_file())
 
 
-def _parse_compression(given: Any) -> str:
-    if str(given).lower() not in _COMPRESSIONS:
-        raise ValueError(f"is none of: {', '.join(_COMPRESSIONS)}")
-    return str(given).lower()
-
-
 def _open(sources: list[Any], options: Options) -> Reader:
     return _TFRecordReader(files_in(sources, _is_named, "*.tfrecord, or as one of several shards"), options)
 
@@ -192,7 +186,9 @@ FORMATS = [
                 "what features are: a:uint8[28,28],label:int64,name:S32,photo:image,state:tensor; of a name alone the "
                 "first record tells (default: all of its features)",
             ),
-            Option("compression", _parse_compression, "gzip or none (by default seen when reading, none when writing)"),
+            Option(
+                "compression", one_of(*_COMPRESSIONS), "gzip or none (by default seen when reading, none when writing)"
+            ),
             *IMAGE_OPTIONS,
         ),
         recognises=_recognises,

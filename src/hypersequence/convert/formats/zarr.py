@@ -19,7 +19,7 @@ from ...schema import Array, Field
 from ...source.buffers import lease
 from ..array_reader import MEMORY, ArraysReader
 from ..arrays import Arrays, StoredArray, StoredText, explained, if_readable
-from ..base import PIECE_NBYTES, Export, Format, Option, Options, Reader, as_stored, require
+from ..base import PIECE_NBYTES, Export, Format, Option, Options, Reader, as_stored, one_of, require
 
 
 class _Numbers(StoredArray):
@@ -160,7 +160,11 @@ def _uninterrupted() -> Generator[None]:
         yield  # no exception comes here
         return
     came: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda *what: came.append(what))
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append((number, frame))
+
+    signal.signal(signal.SIGINT, note)
     try:
         yield
     finally:
@@ -201,15 +205,9 @@ def _recognises(path: Path) -> bool:
     return path.is_dir() and any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
-def _compression(given: Any) -> str | None:
-    if given not in (None, "none", "zstd"):
-        raise ValueError("is zstd or none")
-    return None if given == "none" else given
-
-
 _OPTIONS = (
     Option("group", lambda given: str(given).strip("/"), "the group to read; by default all of them", ""),
-    Option("compression", _compression, "zstd, to compress what is written; none by default"),
+    Option("compression", one_of("none", "zstd"), "zstd, to compress what is written; none by default", "none"),
     MEMORY,
 )
 
