@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,21 @@ def test_several_files_follow_each_other(tmp_path: Path) -> None:
         found = read(tmp_path / "x.hsq")
         assert same(found["x"], x)
         assert same(found["y"], y)
+
+
+def test_thousands_of_files_are_not_all_open(tmp_path: Path) -> None:
+    """In a process that may open a hundred."""
+    pytest.importorskip("resource")
+    for i in range(150):
+        with h5py.File(tmp_path / f"{i:03}.h5", "w") as file:
+            file["x"] = np.arange(2 * i, 2 * i + 2)
+    code = """
+import resource, sys, hypersequence as hs
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+hs.convert(sys.argv[1], sys.argv[2])
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path / "*.h5", tmp_path / "x.hsq"], check=True)
+    assert same(read(tmp_path / "x.hsq")["x"], np.arange(300))
 
 
 def test_files_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
