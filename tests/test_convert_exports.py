@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +30,31 @@ def slow(sequence):
 
 exporting.in_pieces = slow
 hs.convert(sys.argv[1], sys.argv[2], overwrite=True)
+"""
+#: Exports the file that is named first to the second, interrupted at many moments; tells how often that came to pass.
+INTERRUPTED = """
+import asyncio, os, signal, sys, threading, time
+import hypersequence as hs
+from zarr.storage import LocalStore
+
+hs.convert(sys.argv[1], sys.argv[2])
+put = LocalStore.set
+async def late(*given):
+    await asyncio.sleep(0.01)
+    await put(*given)
+LocalStore.set = late
+
+n = 0
+for delay in range(1, 40, 3):
+    timer = threading.Timer(delay / 1000, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        timer.start()
+        hs.convert(sys.argv[1], sys.argv[2], overwrite=True)
+        time.sleep(1)
+    except KeyboardInterrupt:
+        n += 1
+time.sleep(0.1)  # whoever is at work behind our back has time to
+print(n)
 """
 
 
@@ -139,21 +162,17 @@ def test_everything_is_on_disk_before_it_gets_its_name(
     assert order[-1] == tmp_path.stat().st_ino  # and then its name
 
 
-def test_ctrl_c_leaves_nothing(small: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [".npz", ".h5", ".zarr", ".zarr.zip"])
+def test_ctrl_c_leaves_nothing(small: Path, tmp_path: Path, ending: str) -> None:
     """Zarr's own threads go on when an exception comes where they are waited for."""
     with hs.HyperSequenceWriter(small) as writer:
         writer.extend({"x": np.zeros((24, 1 << 19), np.float32)})
-    for ending in (".zarr", ".zarr", ".zarr", ".zarr.zip", ".npz", ".h5"):
-        for delay in np.linspace(0.001, 0.03, 12):
-            timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
-            try:
-                timer.start()
-                hs.convert(small, tmp_path / f"a{ending}", overwrite=True)
-                timer.join()
-            except KeyboardInterrupt:
-                pass
-            threading.Event().wait(0.02)  # whoever is at work behind our back has time to
-            assert {path.name for path in tmp_path.iterdir()} <= {"in", "a.zarr", "a.zarr.zip", "a.npz", "a.h5"}
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, small, tmp_path / f"a{ending}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 5
+    assert {path.name for path in tmp_path.iterdir()} <= {"in", f"a{ending}"}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no lock tells on Windows whether somebody is at work")
@@ -162,12 +181,14 @@ def test_what_a_killed_export_left_is_removed_by_the_next_one(small: Path, tmp_p
     target, command = tmp_path / f"a{ending}", [sys.executable, "-c", SLOW, small]
     (tmp_path / f".b{ending}.01234567.tmp").mkdir()  # of another target
     with subprocess.Popen([*command, target], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        (left,) = tmp_path.glob(f".a{ending}.*.tmp")
-        hs.convert(small, target)
-        assert left.is_dir()  # somebody is at work there
-        process.kill()
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            (left,) = tmp_path.glob(f".a{ending}.*.tmp")
+            hs.convert(small, target)
+            assert left.is_dir()  # somebody is at work there
+        finally:
+            process.kill()
     assert left.is_dir()
     hs.convert(small, target, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f".b{ending}.01234567.tmp", target.name, "in"]
