@@ -176,6 +176,7 @@ def test_faults_are_reported_with_line_and_column(tmp_path: Path) -> None:
         ({150: "256,1,a"}, {"types": "x=uint8"}, "line 152, column 'x': '256' is no uint8"),
         ({150: "-1,1,a"}, {"types": "x=uint64"}, "line 152, column 'x': '-1' is no uint64"),
         ({150: "1,word,a"}, {"types": "y=float32"}, "line 152, column 'y': 'word' is no float32"),
+        ({150: "1,1e39,a"}, {"types": "y=float32"}, "line 152, column 'y': '1e39' is no float32"),
         ({199: '1,2,"never closed'}, {}, "line 201: unexpected end of data"),
     ]
     for changes, options, message in cases:
@@ -223,6 +224,34 @@ def test_missing_values_get_what_was_asked_for(tmp_path: Path) -> None:
     assert (found["n"].dtype, found["n"].tolist(), found["x"].tolist()) == (np.int64, [1, -1, 3], [-1.0, 0.5, 2.0])
     with pytest.raises(hs.ArgumentError, match="missing=nan is no int64, which 'n' is"):
         hs.convert(path, tmp_path / "a.hsq", missing="nan", types="n=int64")
+
+
+def test_a_missing_value_has_to_be_one_that_the_type_holds(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "n,x", "1,0.5", ",")
+    for missing, types in ((1.5, "n=int64"), (1e300, "n=float32"), (2**53 + 1, "n=float64"), (300, "n=uint8")):
+        with pytest.raises(hs.ArgumentError, match=r"missing=.* is no .*, which 'n' is"):
+            hs.convert(path, tmp_path / "a.hsq", missing=missing, types=types, inputs=["n"])
+    assert converted(path, tmp_path, missing="inf", types="n=float32")["n"].tolist() == [1, np.inf]
+    assert converted(path, tmp_path, missing=0.1, types="n=float32")["n"].tolist() == [1, np.float32(0.1)]
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("row", [3, 150])
+def test_whole_numbers_are_not_rounded_unasked(tmp_path: Path, row: int) -> None:
+    """Whether they stand before the first number with a fraction, or behind it."""
+    n = [str(i) for i in range(200)]
+    n[77], n[row] = "0.5", str(2**53 + 1)
+    path = write_rows(tmp_path / "a.csv", [["n", "m"], *zip(n, range(200), strict=True)])
+    message = rf"a\.csv, line {row + 2}, column 'n': '{2**53 + 1}' would be rounded, .* types=n=float64"
+    for options in ({}, {"join": "n=n:m"}, {"missing": "nan"}):
+        with pytest.raises(hs.SourceError, match=message):
+            hs.convert(path, tmp_path / "a.hsq", overwrite=True, **options)
+    assert converted(path, tmp_path, types="n=float64")["n"][row] == 2.0**53
+    assert converted(path, tmp_path, types="n=text")["n"][row] == str(2**53 + 1)
+    n[row] = str(2**53 + 2)  # which float64 has
+    n[row + 1], n[row + 2] = "9007199254740993.5", "1e300"
+    write_rows(path, [["n", "m"], *zip(n, range(200), strict=True)])
+    assert converted(path, tmp_path)["n"].tolist() == list(map(float, n))
 
 
 def test_columns_that_nobody_wants_may_be_what_they_like(tmp_path: Path) -> None:

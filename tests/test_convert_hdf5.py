@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,21 @@ def test_several_files_follow_each_other(tmp_path: Path) -> None:
         assert same(found["y"], y)
 
 
+def test_thousands_of_files_are_not_all_open(tmp_path: Path) -> None:
+    """In a process that may open a hundred."""
+    pytest.importorskip("resource")
+    for i in range(150):
+        with h5py.File(tmp_path / f"{i:03}.h5", "w") as file:
+            file["x"] = np.arange(2 * i, 2 * i + 2)
+    code = """
+import resource, sys, hypersequence as hs
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+hs.convert(sys.argv[1], sys.argv[2])
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path / "*.h5", tmp_path / "x.hsq"], check=True)
+    assert same(read(tmp_path / "x.hsq")["x"], np.arange(300))
+
+
 def test_files_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     contents: dict[str, dict[str, np.ndarray]] = {
         "0": {"x": np.zeros((2, 3)), "y": np.zeros(2)},
@@ -302,6 +319,7 @@ def test_attributes_and_single_values_become_metadata(tmp_path: Path) -> None:
         file["x"] = np.arange(3)
         file["scale"] = 0.5
         file["title"] = "Größe"
+        file.create_dataset("latin", data=np.array(b"Gr\xf6\xdfe", h5py.string_dtype("utf-8", 6)))
         file.attrs.update({"n": 3, "mean": np.float32(0.25), "names": ["cat", "dog"], "grid": np.eye(2, dtype="i4")})
         file.attrs.update({"ok": True, "raw": np.bytes_(b"abc"), "nan": np.nan, "what": file.ref, "z": 1j})
         file.attrs["void"] = h5py.Empty("f4")
@@ -316,6 +334,16 @@ def test_attributes_and_single_values_become_metadata(tmp_path: Path) -> None:
         "ok": True,
         "raw": "abc",
     }
+
+
+def test_text_that_is_no_utf8_is_named_with_its_records(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = np.arange(3)
+        file["word"] = np.array([b"a", b"Gr\xf6\xdfe", b"b"], h5py.string_dtype("utf-8", 6))
+    with pytest.raises(hs.SourceError, match=r"x\.h5, word, records 0 to 2: cannot be read: 'utf-8' codec"):
+        hs.convert(tmp_path / "x.h5", tmp_path / "x.hsq")
+    hs.convert(tmp_path / "x.h5", tmp_path / "x.hsq", inputs=["x"])
+    assert read(tmp_path / "x.hsq")["x"].tolist() == [0, 1, 2]
 
 
 def test_roles_order_and_metadata_survive_the_way_out_and_back(tmp_path: Path) -> None:

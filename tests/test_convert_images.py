@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +200,43 @@ def test_more_than_eight_bits_are_not_thrown_away(tmp_path: Path) -> None:
         converted(tmp_path / "in")
 
 
+def deep_png() -> bytes:
+    """One pixel of three times 16 bits."""
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0abcdef")),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def deep_tiff() -> bytes:
+    """The same: a table of tags, the bits of each colour, the pixel."""
+    tags = {256: 1, 257: 1, 258: 122, 259: 1, 262: 2, 273: 128, 277: 3, 278: 1, 279: 6}
+    rows = [struct.pack("<HHII", tag, 3, 3 if tag == 258 else 1, value) for tag, value in tags.items()]
+    return (
+        b"II*\0"
+        + struct.pack("<IH", 8, len(tags))
+        + b"".join(rows)
+        + bytes(4)
+        + struct.pack("<3H", 16, 16, 16)
+        + b"abcdef"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("a.png", deep_png()), ("a.tif", deep_tiff()), ("a.ppm", b"P6 1 1 999\nabcdef")]
+)
+def test_colours_of_sixteen_bits_are_not_cut_to_eight(tmp_path: Path, name: str, data: bytes) -> None:
+    """As Pillow does."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(data)
+    with pytest.raises(hs.SourceError, match=rf"{name}: .*more than 8 bits"):
+        converted(tmp_path / "in")
+
+
 def test_folders_that_are_not_clear_are_refused(pets: Path) -> None:
     (pets / "empty").mkdir()
     with pytest.raises(hs.SourceError, match=r"pets/empty: has no images; .* remove it"):
@@ -225,6 +264,7 @@ def test_folders_that_are_not_clear_are_refused(pets: Path) -> None:
         ({"size": (0, 3)}, "size="),
         ({"mode": "CMYK"}, "mode='CMYK'"),
         ({"crop": True}, "crop needs size="),
+        ({"size": "100000x100000"}, "an image may have 268,435,456 pixels at most"),
         ({"colour": 1}, "no option is called 'colour'"),
     ],
 )

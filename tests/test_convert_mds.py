@@ -170,6 +170,20 @@ def change(path: Path, at: int, data: bytes) -> None:
         stream.write(data)
 
 
+def test_text_of_a_number_that_no_float_holds_is_refused(tmp_path: Path) -> None:
+    folder, data = tmp_path / "mds", struct.pack("<4I5s", 1, 12, 21, 5, b"1e999")
+    row = {"column_encodings": ["str_float"], "column_names": ["x"], "column_sizes": [None], "samples": 1, "version": 2}
+    raw = {"basename": "0.mds", "bytes": len(data), "hashes": {}}
+    folder.mkdir()
+    (folder / "0.mds").write_bytes(data)
+    shard = {**row, "format": "mds", "raw_data": raw, "zip_data": None, "compression": None}
+    (folder / "index.json").write_text(json.dumps({"version": 2, "shards": [shard]}))
+    with pytest.raises(hs.SourceError, match=r"0\.mds, sample 0, x: b'1e999' is too large for float64"):
+        hs.convert(folder, tmp_path / "a.hsq")
+    change(folder / "0.mds", 16, b"1e+99")
+    assert converted(folder, tmp_path / "a.hsq")["x"].tolist() == [1e99]
+
+
 def test_a_flipped_bit_is_seen_by_the_hash(tmp_path: Path) -> None:
     shutil.copytree(HERE / "mds", tmp_path / "mds")
     change(tmp_path / "mds/shard.00001.mds", 2000, b"\xaa\xaa\xaa")

@@ -354,7 +354,22 @@ def test_an_npy_file_holds_one_field_and_an_archive_all(tmp_path: Path) -> None:
 
 def test_options_are_checked(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros(3))
-    with pytest.raises(hs.ArgumentError, match="memory=0: is 1 or more"):
+    with pytest.raises(hs.ArgumentError, match="memory=0: must be 1 or more"):
         hs.convert(tmp_path / "x.npy", tmp_path / "x.hsq", memory=0)
     with pytest.raises(hs.ArgumentError, match="no option is called 'chunks'; it has: memory"):
         hs.convert(tmp_path / "x.npy", tmp_path / "x.hsq", chunks=3)
+
+
+@pytest.mark.parametrize("changed", ["a", "b", "label"])
+def test_resuming_compares_all_fields_of_the_last_safe_record(tmp_path: Path, changed: str) -> None:
+    arrays = {name: np.arange(10) for name in ("a", "b", "label")}
+    with pytest.raises(RuntimeError), hs.HyperSequenceWriter(tmp_path / "x.hsq", 1, block_nbytes=1) as writer:
+        for i in range(5):
+            writer.append({"a": arrays["a"][i], "b": arrays["b"][i]}, {"label": arrays["label"][i]})
+        raise RuntimeError("the power goes out")
+    arrays[changed] = np.where(np.arange(10) == 4, 77, np.arange(10))
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(hs.SourceError, match="record 4 of the source is not the one that was stored before"):
+        hs.convert(tmp_path / "x.npz", tmp_path / "x.hsq", resume=True)
+    np.savez(tmp_path / "x.npz", **{name: np.arange(10) for name in arrays})
+    assert hs.convert(tmp_path / "x.npz", tmp_path / "x.hsq", resume=True).n_records == 10

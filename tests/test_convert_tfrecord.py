@@ -214,6 +214,16 @@ def test_several_files_come_in_the_order_given(tmp_path: Path) -> None:
     assert converted(shards[::-1], tmp_path / "a.hsq")["label"].tolist() == [3, 4, 5, 6, 0, 1, 2]
 
 
+def test_a_folder_of_files_is_a_source(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    for k in (1, 0):
+        written(tmp_path / f"shards/train-{k:05}-of-00002", numbered(5, 5 * k))
+    (tmp_path / "shards/train.json").touch()
+    whole = converted(sorted((tmp_path / "shards").glob("train-*")), tmp_path / "a.hsq")
+    found = converted(tmp_path / "shards", tmp_path / "b.hsq")
+    assert {name: array.tobytes() for name, array in found.items()} == {n: a.tobytes() for n, a in whole.items()}
+
+
 @pytest.mark.parametrize("name", ["a-00000-of-00001", "a.tfrecords", "a.TFRecord-00001-of-00002", "a.tfrecord.gz"])
 def test_names_of_shards_are_recognised(tmp_path: Path, name: str) -> None:
     path = written(tmp_path / name, numbered(3), "GZIP" if name.endswith("gz") else "")
@@ -305,7 +315,8 @@ def test_records_unlike_the_first_are_errors_that_show_a_spec(tmp_path: Path) ->
     for second, message in (
         ({"a": ints(1)}, "has no 'b'; it has: a"),
         ({"a": floats(1), "b": octets(b"abc")}, "a: expected int64, found float_list"),
-        ({"a": ints(1), "b": octets(b"abcd")}, "b: expected at most 3 characters, found 4"),
+        ({"a": ints(1), "b": octets(b"abcde")}, "b: expected at most 3 characters, found 5: .* as in features='b:S8'"),
+        ({"a": ints(1, 2), "b": octets(b"abc")}, "a: expected int64, found 2 values; .* have to be padded"),
         ({**first, "c": ints(1)}, "has c, .*features='a:int64,b:S3'"),
     ):
         path = written(tmp_path / "a.tfrecord", [first, second])

@@ -268,6 +268,44 @@ def test_text_has_the_width_of_the_longest_or_what_was_said(tmp_path: Path) -> N
         hs.convert(path, tmp_path / "b.hsq", text=5)
 
 
+def test_damage_is_seen_while_the_longest_text_is_looked_for(tmp_path: Path) -> None:
+    """Or the mended archive would have a longer one, and nothing could be resumed."""
+    path = written(tmp_path / "a.tar", [{"txt": "a" * (1 + i // 90), "cls": i} for i in range(100)])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: headers(path)[150]])
+    with pytest.raises(hs.SourceError, match="ends without an end mark"):
+        hs.convert(path, tmp_path / "a.hsq")
+    path.write_bytes(whole)
+    found = converted(path, tmp_path / "a.hsq", resume=True)["txt"]
+    assert (found.dtype, found[95]) == (np.dtype("U2"), "aa")
+
+
+def test_the_width_of_text_can_be_said_of_archives_that_were_written_here(tmp_path: Path) -> None:
+    for name, texts in (("a", ["x", "yy"]), ("b", ["wide"])):
+        with hs.HyperSequenceWriter(tmp_path / f"{name}.hsq") as writer:
+            writer.extend({"word": np.array(texts), "n": np.arange(len(texts))})
+        hs.convert(tmp_path / f"{name}.hsq", tmp_path / f"{name}.tar")
+    found = converted(tmp_path / "a.tar", tmp_path / "c.hsq", text=7)
+    assert (found["word"].dtype, found["word"].tolist(), found["n"].tolist()) == (np.dtype("U7"), ["x", "yy"], [0, 1])
+    both = [tmp_path / "a.tar", tmp_path / "b.tar"]
+    with pytest.raises(hs.SourceError, match=r"b\.tar, sample 000000, word: expected U2, found U4; text= says"):
+        hs.convert(both, tmp_path / "d.hsq")
+    assert converted(both, tmp_path / "d.hsq", text=4)["word"].tolist() == ["x", "yy", "wide"]
+
+
+def test_a_folder_of_archives_is_a_source(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    for k, ending in ((2, "tar.gz"), (0, "tar"), (1, "tgz")):
+        written(tmp_path / f"shards/{k}.{ending}", numbered(5, 5 * k))
+    (tmp_path / "shards/.hidden.tar").touch()
+    (tmp_path / "shards/readme.txt").touch()
+    assert converted(tmp_path / "shards", tmp_path / "a.hsq")["cls"].tolist() == list(range(15))
+    with pytest.raises(hs.SourceError, match=r"no file in this folder is called \*\.tar"):
+        hs.convert(tmp_path, tmp_path / "b.hsq", from_="webdataset")
+    with pytest.raises(hs.FileError, match="is a folder that this format did not make"):
+        hs.convert(tmp_path / "a.hsq", tmp_path / "shards", to="webdataset", overwrite=True)
+
+
 @pytest.mark.parametrize("ending", ["tar", "tar.gz"])
 def test_resuming_gives_the_same_records(tmp_path: Path, ending: str) -> None:
     paths = [written(tmp_path / f"{k}.{ending}", numbered(6, 6 * k)) for k in range(3)]
@@ -413,7 +451,7 @@ def test_images_can_be_written_as_png(tmp_path: Path) -> None:
     assert found["rgb"].tobytes() == np.stack([image(i) for i in range(3)]).tobytes()
     assert found["grey"].tobytes() == np.stack([image(i, 4, 3) for i in range(3)]).tobytes()
     assert converted(tmp_path / "a.tar", tmp_path / "b.hsq", size=3)["rgb"].shape == (3, 3, 3, 3)
-    with pytest.raises(hs.ArgumentError, match="is neither npy nor png"):
+    with pytest.raises(hs.ArgumentError, match="is none of: npy, png"):
         hs.convert(tmp_path / "a.hsq", tmp_path / "b.tar", images="gif")
 
 
@@ -431,7 +469,7 @@ def test_nothing_is_exported_and_comes_back_with_its_types(tmp_path: Path) -> No
 def test_types_that_npy_does_not_know_are_refused(tmp_path: Path) -> None:
     with hs.HyperSequenceWriter(tmp_path / "a.hsq", schema=hs.Schema({"x": hs.Field("bfloat16")})):
         pass
-    with pytest.raises(hs.ArgumentError, match="x: NumPy's arrays know no bfloat16"):
+    with pytest.raises(hs.ArgumentError, match="x: NumPy's files know no bfloat16"):
         hs.convert(tmp_path / "a.hsq", tmp_path / "a.tar")
     assert not (tmp_path / "a.tar").exists()
 

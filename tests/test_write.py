@@ -19,6 +19,7 @@ import pytest
 
 import hypersequence as hs
 from hypersequence import write
+from hypersequence.convert import workers as workers_module
 
 N = 300
 
@@ -629,3 +630,18 @@ def test_workers_end_when_the_one_they_work_for_is_killed(tmp_path: Path) -> Non
     code, said = interrupt(tmp_path, "kill -9", "hang")
     assert code == -signal.SIGKILL
     assert "Traceback" not in said
+
+
+def test_chunks_are_no_larger_than_their_items_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records of some bytes may be made of items of a megabyte each."""
+    store, sizes = workers_module._store, list[int]()
+
+    def noted(path: Path, *what: Any) -> int:
+        nbytes = store(path, *what)
+        if path.suffix == ".items":
+            sizes.append(nbytes)
+        return nbytes
+
+    monkeypatch.setattr(workers_module, "_store", noted)
+    assert write(tmp_path / "a.hsq", (bytes(1 << 20) for _ in range(120)), fn=len, workers=1).n_records == 120
+    assert max(sizes) < 10 << 20

@@ -40,7 +40,8 @@ def in_order(
         n_threads: 0 for none: each job is run when its result is asked for.
         give_up: Called when this ends early, before it waits for the jobs that are under way: makes them end soon.
 
-    An exception of a job, or of ``jobs`` itself, is raised in its place, after the results of all jobs before.
+    An exception of a job, or of ``jobs`` itself, is raised in its place, after the results of all jobs before. Whoever
+    may leave off before the end closes this, or jobs would go on for as long as an exception refers to it.
     """
     if not n_threads:
         for job in jobs:
@@ -61,20 +62,27 @@ def in_order(
                 break
             threads.give(slots[-1].task)
             if len(slots) > n_threads:
-                yield slots.popleft().result()
+                yield _taken(slots)
         while slots:
-            yield slots.popleft().result()
+            yield _taken(slots)
         if failure is not None:
             raise failure
     finally:
         for slot in slots:
             slot.task.cancel()
-        if slots and give_up is not None:
+        under_way = [slot.task for slot in slots if not slot.task.done]
+        if under_way and give_up is not None:
             give_up()
-        for slot in slots:  # one that is under way may use what is about to be closed
-            if not slot.task.done:
-                _over(slot.task)
+        for task in under_way:  # it may use what is about to be closed
+            _over(task)
         threads.close()
+
+
+def _taken(slots: deque[_Slot[T]]) -> T:
+    """The first result; its slot stays among the others until it is there, so that an interruption waits for it."""
+    result = slots[0].result()
+    slots.popleft()
+    return result
 
 
 def _over(task: Task) -> None:

@@ -15,22 +15,16 @@ from .. import strictjson
 from ..errors import SourceError
 from ..schema import Array, Field
 from .arrays import Arrays, StoredArray, Unreadable
-from .base import Job, Option, Piece, Reader, labels_of, roles_of
+from .base import Job, Option, Piece, Reader, from_one, labels_of, roles_of
 from .roles import LABELS
 
 #: MiB; twice as much may be held for a moment. A row of the chunks that h5py chooses for 1 GiB, a sixteenth, has room.
 _MEMORY = 72
 
 
-def _mebibytes(given: Any) -> int:
-    if (found := int(given)) < 1:
-        raise ValueError("is 1 or more")
-    return found
-
-
 #: How much may be read at one go where chunks are longer than a piece.
 MEMORY = Option(
-    "memory", _mebibytes, f"MiB that may be read at one go, where chunks are long; {_MEMORY} by default", _MEMORY
+    "memory", from_one, f"MiB that may be read at one go, where chunks are long; {_MEMORY} by default", _MEMORY
 )
 
 

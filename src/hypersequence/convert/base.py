@@ -165,8 +165,10 @@ class Format:
         writes: Writes an export to a path that does not exist, a file or a folder, which is put in place afterwards.
         options: What both can be told.
         recognises: Whether a path without such an ending (a folder, say) is of this format.
+        makes_folders: Whether ``writes`` makes a folder, so that one that it recognises may be replaced.
         takes: Whether an object is a source of this format.
         packages: What has to be installed, by the names that ``import`` has for them.
+        needs: How many bytes a record of a field takes at least in what is written; 0 where nobody knows.
     """
 
     name: str
@@ -176,8 +178,10 @@ class Format:
     writes: Callable[[Export, Path, Options], None] | None = None
     options: tuple[Option, ...] = ()
     recognises: Callable[[Path], bool] = field(default=lambda path: False)
+    makes_folders: bool = False
     takes: Callable[[Any], bool] = field(default=lambda source: False)
     packages: tuple[str, ...] = ()
+    needs: Callable[[Field, Options], int] = field(default=lambda field, options: 0)
 
     def parse(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All options, those that were not given by their defaults.
@@ -196,6 +200,38 @@ class Format:
             except (ValueError, TypeError) as error:
                 raise ArgumentError(f"{self.name}: {name}={value!r}: {error}; {known[name].help}") from None
         return values
+
+
+def one_of(*words: str) -> Callable[[Any], str]:
+    """For an :class:`Option`: one of some words in lower case; others may be given."""
+
+    def parse(given: Any) -> str:
+        if (found := str(given).lower()) not in words:
+            raise ValueError(f"is none of: {', '.join(words)}")
+        return found
+
+    return parse
+
+
+def yes_or_no(given: Any) -> bool:
+    """For an :class:`Option`."""
+    known = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    if (found := str(given).lower()) not in known:
+        raise ValueError("is neither yes nor no")
+    return known[found]
+
+
+def from_one(given: Any) -> int:
+    """For an :class:`Option`: a whole number."""
+    if (found := int(given)) < 1:
+        raise ValueError("must be 1 or more")
+    return found
+
+
+def as_stored(field: Field, options: Options) -> int:
+    """What a record of a field takes where numbers stand as they are, for :attr:`Format.needs`."""
+    packed = field.dtype.kind in "bSU"  # bits of Arrow's, text without what fills it up
+    return 0 if packed or options.get("compression") not in (None, "none") else field.nbytes
 
 
 def raw(array: Array) -> memoryview:

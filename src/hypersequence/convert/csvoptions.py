@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError, SourceError
-from .base import Option, Options
+from .base import Option, Options, yes_or_no
 
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 _TYPES = (*_INTEGERS, "float32", "float64", "bool", "text")
@@ -17,7 +18,7 @@ _TYPES = (*_INTEGERS, "float32", "float64", "bool", "text")
 def named(values: list[str], path: Path) -> list[str]:
     """Names of columns. One that has none, as that of a data frame's index, is called by its number."""
     names = [value or f"c{number}" for number, value in enumerate(values)]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise SourceError(f"{path}, line 1: two columns are called {twice!r}; rename one, or say header=no")
     return names
@@ -84,13 +85,6 @@ def _parse_delimiter(given: Any) -> str:
     return found
 
 
-def _parse_header(given: Any) -> bool:
-    known = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-    if str(given).lower() not in known:
-        raise ValueError("is neither yes nor no")
-    return known[str(given).lower()]
-
-
 def _parse_missing(given: Any) -> int | float:
     try:
         return int(given) if str(int(given)) == str(given).strip() else float(given)
@@ -103,6 +97,6 @@ OPTIONS = (
     Option("join", partial(_parse_pairs, value=_parse_range), "columns that make one array, as in pixels=p0:p783", {}),
     Option("types", partial(_parse_pairs, value=_parse_type), "types of fields, as in pixels=uint8,zip=text", {}),
     Option("delimiter", _parse_delimiter, "between values: one character, or tab (by the file's ending)"),
-    Option("header", _parse_header, "whether the first row has names: yes (default) or no", True),
+    Option("header", yes_or_no, "whether the first row has names: yes (default) or no", True),
     Option("missing", _parse_missing, "what stands for a number that is missing: nan, 0 (default: an error)"),
 )

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
+import numpy as np
+
 from ..errors import SourceError
 from .arrays import explained
 
 BLOCK_NBYTES = 4 << 20
+_FIRST_NBYTES = 64 << 10
 _MAX_ROW_NBYTES = 64 << 20
 _BOM = b"\xef\xbb\xbf"
 
@@ -91,16 +94,16 @@ def header(path: Path, delimiter: str) -> Header:
 
 
 def blocks(path: Path, offset: int, line: int) -> Generator[Block]:
-    """All rows from a place on, some megabytes at a time.
+    """All rows from a place on, some megabytes at a time; the first ones are few, so that a look at them is quick.
 
     Raises:
         SourceError: A row does not end.
     """
     with opened(path) as stream:
         stream.seek(offset)
-        data = b""
+        data, size = b"", min(_FIRST_NBYTES, BLOCK_NBYTES)
         while True:
-            read = stream.read(BLOCK_NBYTES)
+            read, size = stream.read(size), BLOCK_NBYTES
             data += read
             end = _end_of_last(data) if read else len(data)
             if end:
@@ -140,7 +143,8 @@ def problem(block: Block, names: list[str], wanted: Mapping[str, str], delimiter
     Args:
         block: The block.
         names: Of all columns.
-        wanted: Columns whose values are looked at, and their types: ``"int64"``, ``"text"``, ...
+        wanted: Columns whose values are looked at, and their types: ``"int64"``, ``"text"``, ...; ``"number"`` is
+            ``float64`` that nobody asked for, in which a whole number must not be rounded.
         delimiter: Between values.
         missing: Whether values may be missing.
     """
@@ -177,11 +181,24 @@ def _wrong(cell: str, type: str, missing: bool) -> str | None:
     try:
         if type == "bool":
             good = bare.lower() in ("true", "false", "0", "1")
+        elif type == "number":
+            if is_rounded(bare):
+                return f"{cell[:40]!r} would be rounded, to {float(bare):.0f}"
+            good = True
         elif type.startswith("float"):
-            good = not math.isinf(float(bare)) or "inf" in bare.lower()
+            with np.errstate(over="ignore"):
+                good = not np.isinf(np.float64(bare).astype(type)) or "inf" in bare.lower()
         else:
             value, bits = int(bare), int(type.removeprefix("u").removeprefix("int"))
             good = 0 <= value < 1 << bits if type[0] == "u" else -(1 << bits - 1) <= value < 1 << bits - 1
     except ValueError:
         good = False
     return None if good else f"{cell[:40]!r} is no {type}"
+
+
+def is_rounded(bare: str) -> bool:
+    """Whether a number is a whole one that ``float64`` does not hold."""
+    if not (bare.isascii() and bare.lstrip("+-").isdigit()):
+        return False
+    value = float(bare)
+    return math.isinf(value) or int(bare) != value

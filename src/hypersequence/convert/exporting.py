@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArgumentError, FileError
+import numpy as np
+
+from ..errors import ArgumentError, FileError, HyperSequenceError, RecordError
 from ..progress import RecordProgress
 from ..schema import ROLES, Column
 from ..sequence import HyperSequence
-from .base import Export, Format, Piece
+from .base import Export, Format, Options, Piece
 from .copying import in_pieces
+from .placing import PartFolder, clean_up
+
+#: The upper bits of the code points from U+D800 to U+DFFF.
+_SURROGATE = 0xD800 >> 11
 
 
 def write_out(
@@ -31,27 +36,79 @@ def write_out(
 
     Raises:
         ArgumentError: The format cannot be written, or not with these options; or the sequence has a ``map``.
-        FileError: The target exists or cannot be written.
+        FileError: The target exists or cannot be written, or its disk has not enough room.
+        RecordError: A text is none in UTF-8, which the format has.
     """
     if format.writes is None:
         raise ArgumentError(f"{format.title} are read, not written")
     if sequence.has_map:
         raise ArgumentError("a sequence with map() is no stored data; save() it to an .hsq file, and convert that")
     told = format.parse(options)
-    if not overwrite and target.exists():
-        raise FileError(f"{target}: exists already; choose another name, or say overwrite", path=str(target))
-    if target.is_dir() and not format.recognises(target):
-        raise FileError(f"{target}: is a folder that this format did not make, and is not replaced", path=str(target))
     if not target.parent.is_dir():
         raise FileError(f"{target}: the folder {target.parent} does not exist", path=str(target))
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    clean_up(target)
+    if not overwrite and target.exists():
+        raise FileError(f"{target}: exists already; choose another name, or say overwrite", path=str(target))
+    if target.is_dir() and not (format.makes_folders and format.recognises(target)):
+        raise FileError(f"{target}: is a folder that this format did not make, and is not replaced", path=str(target))
+    with RecordProgress(target.name, sequence.n_records, progress) as bar:
+        export = _export(sequence, bar)
+        _check_room(target, export, format, told)
+        with PartFolder(target) as part, _explained(target, export):
+            format.writes(export, part.path, told)
+            part.put_in_place()
+
+
+def _check_room(target: Path, export: Export, format: Format, told: Options) -> None:
+    """See that the disk has room for what will surely be written.
+
+    Raises:
+        FileError: It has not.
+    """
+    needed = export.n_records * sum(format.needs(field, told) for field in export.fields.values())
     try:
-        with RecordProgress(target.name, sequence.n_records, progress) as bar:
-            format.writes(_export(sequence, bar), part, told)
-        _flush(part)
-        _put_in_place(part, target)
-    finally:
-        _remove(part)
+        free = shutil.disk_usage(target.parent).free
+    except OSError:  # a file system that does not tell
+        return
+    if needed > free:
+        raise FileError(
+            f"{target}: takes {needed:,} bytes at least, and its disk has {free:,} free; make room, or choose another "
+            "disk",
+            path=str(target),
+        )
+
+
+@contextmanager
+def _explained(target: Path, export: Export) -> Generator[None]:
+    """Make whatever a library raises while it writes an error that says what could not be written."""
+    try:
+        yield
+    except (HyperSequenceError, MemoryError):
+        raise
+    except UnicodeEncodeError as error:
+        raise RecordError(f"{target}: {_no_utf8(export) or error}") from error
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise FileError(
+            f"{target}: could not be written, and nothing of it is left: {reason}", path=str(target)
+        ) from error
+
+
+def _no_utf8(export: Export) -> str | None:
+    """Which text is none in UTF-8; looked for afterwards, so that nothing is slower where all are."""
+    for name in (name for name, field in export.fields.items() if field.dtype.kind == "U"):
+        n_before = 0
+        for piece in export.pieces(name):
+            codes = np.ascontiguousarray(piece[name]).reshape(len(piece[name]), -1).view("<u4")
+            found = np.flatnonzero(((codes >> 11) == _SURROGATE).any(axis=1))
+            if found.size:
+                return (
+                    f"the field {name!r} of record {n_before + found[0]:,} has half of a UTF-16 pair, which is no text "
+                    "in UTF-8; make other text of it with map() and save() that first, or write .npz or .zarr, which "
+                    "keep it"
+                )
+            n_before += len(codes)
+    return None
 
 
 def _export(sequence: HyperSequence, bar: RecordProgress) -> Export:
@@ -102,35 +159,3 @@ def _names(columns: tuple[Column, ...]) -> dict[int, str]:
 
 def _unnamed(column: Column) -> str:
     return f"{column.role}_{column.position}" if column.of_several else column.role
-
-
-def _flush(part: Path) -> None:
-    """Have the disk take everything, before it gets the name under which people look for it."""
-    for path in [part] if part.is_file() else [each for each in part.rglob("*") if each.is_file()]:
-        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _put_in_place(part: Path, target: Path) -> None:
-    """Rename; a folder in the way is moved aside before, and removed after."""
-    if not target.is_dir():
-        part.replace(target)
-        return
-    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
-    target.rename(aside)
-    try:
-        part.rename(target)
-    except OSError:
-        aside.rename(target)
-        raise
-    _remove(aside)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

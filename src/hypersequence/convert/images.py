@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ArgumentError, SourceError
 from ..schema import Array
-from .base import Option, require
+from .base import Option, one_of, require, yes_or_no
 
 #: What Pillow may try. Others of its formats start programs (EPS) or are no photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF")
@@ -21,10 +21,19 @@ IMAGE_ENDINGS = (
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
 _EXACT = {"L": "L", "RGB": "RGB", "1": "L", "P": "RGB"}  # Pillow's mode to one that keeps every value
+#: What an image can be resized to, 16,384 x 16,384: a slip of the keyboard might ask for more memory than there is.
+_MAX_PIXELS = 1 << 28
+_ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 0x0102  # tags of EXIF and TIFF
 
 
 def decode_image(
-    data: bytes | Path, where: str, size: tuple[int, int] | None = None, crop: bool = False, mode: str | None = None
+    data: bytes | Path,
+    where: str,
+    size: tuple[int, int] | None = None,
+    crop: bool = False,
+    mode: str | None = None,
+    *,
+    upright: bool = False,
 ) -> Array:
     """An image as ``uint8``: ``(height, width, 3)``, or ``(height, width)`` if it is grey.
 
@@ -36,21 +45,26 @@ def decode_image(
             ``False`` stretches it.
         mode: ``"RGB"`` or ``"L"`` (grey), to which it is converted. ``None`` keeps its own, and refuses what an array
             of this kind does not hold: transparency, CMYK.
+        upright: Whether it is turned as the camera noted beside it. ``False`` gives pixels as they are stored.
 
     Raises:
         SourceError: It is no image, is damaged or cut off, or has other values than eight bits each.
         MissingPackageError: Pillow is not installed.
 
-    Pixels come as they are stored: a rotation that a camera noted beside them is not applied. Of several frames the
-    first one comes.
+    Of several frames the first one comes.
     """
     pillow = require("PIL.Image")
     try:
         with pillow.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS) as image:
+            if _is_deep(image):
+                raise _too_deep(image, where)
+            orientation = _orientation(image) if upright else 1
             if size is not None:
+                if orientation > 4:
+                    size = size[1], size[0]  # it lies on its side until it is turned
                 # JPEG can leave out detail while decoding. Twice the size is left to work from, as in thumbnail().
                 image.draft(None, (2 * size[1], 2 * size[0]))
-            return image_array(image, where, size, crop, mode)
+            return _turned(image_array(image, where, size, crop, mode), orientation)
     except (SourceError, ArgumentError):
         raise
     except pillow.UnidentifiedImageError:
@@ -68,13 +82,46 @@ def image_array(
     return np.asarray(_resized(image.convert(_mode(image, mode, where)), size, crop))
 
 
+def _is_deep(image: Any) -> bool:
+    """Whether a file just opened has colours of more than 8 bits, of which Pillow reads the upper 8 without a word."""
+    told: list[Any] = [tile[3] for tile in image.tile]
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))) > 8
+    if image.format == "PPM":  # with another maximum than 255 that stands here
+        return any(not isinstance(each, str) and each[1] > 255 for each in told)
+    return image.format == "PNG" and any(str(each).endswith(";16B") for each in told)
+
+
+def _too_deep(image: Any, where: str) -> SourceError:
+    return SourceError(
+        f"{where}: an image of {image.mode!r} has more than 8 bits a value, which would be lost; keep such images as "
+        "arrays"
+    )
+
+
+def _orientation(image: Any) -> int:
+    """How the camera was held: 1 is upright, and the others are those of EXIF."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns these by itself
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # the camera's notes are damaged, which the pixels need not be
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def _turned(array: Array, orientation: int) -> Array:
+    """An upright view of an image."""
+    if orientation > 4:
+        array = array.swapaxes(0, 1)
+    upside_down, mirrored = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return array[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
+
+
 def _mode(image: Any, asked: str | None, where: str) -> str:
     """The mode to convert to."""
     if image.mode.startswith(("I", "F")):
-        raise SourceError(
-            f"{where}: an image of {image.mode!r} has more than 8 bits a value, which would be lost; keep such images "
-            "as arrays"
-        )
+        raise _too_deep(image, where)
     if asked is not None:
         return asked
     if image.has_transparency_data or image.mode not in _EXACT:
@@ -100,21 +147,13 @@ def _parse_size(given: Any) -> tuple[int, int]:
     numbers = [int(part) for part in parts]
     if len(numbers) not in (1, 2) or min(numbers) < 1:
         raise ValueError("is no size")
+    if numbers[0] * numbers[-1] > _MAX_PIXELS:
+        raise ValueError(f"an image may have {_MAX_PIXELS:,} pixels at most")
     return numbers[0], numbers[-1]
 
 
-def _parse_crop(given: Any) -> bool:
-    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-    if str(given).lower() not in known:
-        raise ValueError("is neither true nor false")
-    return known[str(given).lower()]
-
-
 def _parse_mode(given: Any) -> str | None:
-    known = {"none": None, "rgb": "RGB", "l": "L"}
-    if str(given).lower() not in known:
-        raise ValueError("is neither RGB nor L")
-    return known[str(given).lower()]
+    return {"none": None, "rgb": "RGB", "l": "L"}[one_of("none", "rgb", "l")(given)]
 
 
 #: ``size``, ``crop`` and ``mode`` of :func:`decode_image`, for a format that reads images.
@@ -122,8 +161,8 @@ IMAGE_OPTIONS = (
     Option("size", _parse_size, "resize images to height and width: 224, or 224x320 (by default they keep their size)"),
     Option(
         "crop",
-        _parse_crop,
-        "keep proportions and cut off what sticks out, where size= is given (default: false)",
+        yes_or_no,
+        "keep proportions and cut off what sticks out, where size= is given (default: no)",
         False,
     ),
     Option("mode", _parse_mode, "make all images RGB, or L: grey (by default they stay what they are)"),

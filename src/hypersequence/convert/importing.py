@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from ..writer import HyperSequenceWriter
 from .ahead import in_order
 from .base import PIECE_NBYTES, Piece, Reader
 from .roles import Choice
+
+#: What may be read ahead, all pieces together.
+_AHEAD_NBYTES = 128 << 20
 
 
 def default_threads() -> int:
@@ -72,15 +76,22 @@ def read_into(
         writer.user_meta().update(meta)
         n_safe = writer.n_records
         with RecordProgress(target.name, reader.n_records, progress, done=n_safe) as bar:
-            pieces = in_order(reader.jobs(max(0, n_safe - 1), choice.names, step), threads)
-            for piece in _unseen(pieces, choice, writer) if n_safe else pieces:
-                n_before = writer.n_records
-                try:
-                    writer.extend(*choice.arrange(piece))
-                except RecordError as error:
-                    raise SourceError(f"records from {n_before:,} on: {error}") from error
-                bar.advance(writer.n_records - n_before)
+            jobs = reader.jobs(max(0, n_safe - 1), choice.names, step)
+            with closing(in_order(jobs, _n_ahead(threads, step * choice.schema.record_nbytes))) as pieces:
+                for piece in _unseen(pieces, choice, writer) if n_safe else pieces:
+                    n_before = writer.n_records
+                    try:
+                        writer.extend(*choice.arrange(piece))
+                    except RecordError as error:
+                        raise SourceError(f"records from {n_before:,} on: {error}") from error
+                    bar.advance(writer.n_records - n_before)
+                    del piece  # or it would take its memory until the next one is there
         return writer.n_records
+
+
+def _n_ahead(threads: int, piece_nbytes: int) -> int:
+    """How many threads read ahead: as many as were asked for, unless a piece is a single record that is large."""
+    return min(threads, max(1, _AHEAD_NBYTES // max(1, piece_nbytes) - 1))
 
 
 def _unseen(pieces: Iterator[Piece], choice: Choice, writer: HyperSequenceWriter) -> Iterator[Piece]:
@@ -88,8 +99,11 @@ def _unseen(pieces: Iterator[Piece], choice: Choice, writer: HyperSequenceWriter
     first = next(pieces, None)
     check_last(writer, None if first is None else choice.schema.flatten(choice.arrange(first)))
     assert first is not None
-    if len(next(iter(first.values()))) > 1:
-        yield {name: array[1:] for name, array in first.items()}
+    rest = {name: array[1:] for name, array in first.items()}
+    first = None  # so that its memory is not taken until the end
+    if len(next(iter(rest.values()))):
+        yield rest
+    del rest
     yield from pieces
 
 

@@ -48,7 +48,7 @@ def decoder(name: str, encoding: str, images: dict[str, Any], where: str) -> Dec
         "int": partial(_scalar, np.dtype("<i8")),
         "str": text,
         "str_int": integer,
-        "str_float": lambda data: np.array(float(data), np.float64),
+        "str_float": _decimal,
         "str_decimal": text,  # no float has all its digits
         "bytes": octets,
     }
@@ -80,6 +80,13 @@ def decoder(name: str, encoding: str, images: dict[str, Any], where: str) -> Dec
 
 def _scalar(dtype: np.dtype[Any], data: bytes) -> Array:
     return np.frombuffer(data, dtype).reshape(())
+
+
+def _decimal(data: bytes) -> Array:
+    value = float(data)
+    if math.isinf(value) and b"inf" not in data.lower():
+        raise ValueError(f"{data[:40]!r} is too large for float64")
+    return np.array(value, np.float64)
 
 
 def _static(detail: str) -> tuple[np.dtype[Any] | None, tuple[int, ...] | None]:

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import ArgumentError, RecordError, SourceError
 from ..schema import Array, Field
 from ..source.buffers import lease
-from .base import PIECE_NBYTES, Job, Option, Piece, Reader
+from .base import PIECE_NBYTES, Job, Option, Piece, Reader, from_one
 
 #: From a part of a sample, and what messages call it, to fields. Raises ValueError, or SourceError, which names it.
 Decoder: TypeAlias = Callable[[Any, str], dict[str, Array]]
@@ -42,8 +42,8 @@ class SampleReader(Reader):
     (files, features, columns), and a part gives a field or, if it is JSON, several.
     """
 
-    #: What to do about a record that differs from the first, for messages.
-    advice = "all records must have one shape and type"
+    #: What to do about a text that is too long, for messages.
+    about_text = ""
     #: What to do about parts that the first record has not; ``None`` to pass over them.
     about_new_parts: str | None = None
 
@@ -125,17 +125,19 @@ class SampleReader(Reader):
         self.fields |= {name: Field(f"U{width}", self.fields[name].shape) for name, width in widths.items()}
 
     def _look_at_all(self, widths: dict[str, int]) -> None:
-        """Find the longest texts, and how many samples there are."""
+        """Find the longest texts, and how many samples there are.
+
+        Raises:
+            SourceError: One cannot be read: how long those behind it are is not known, and the file's type depends on
+                it.
+        """
         n, parts = 0, self._parts_of(widths)
-        try:
-            with closing(self.samples(0, parts)) as samples:
-                for sample in samples:
-                    found = self._decode(sample, parts)
-                    for name in widths:
-                        widths[name] = max(widths[name], found[name].dtype.itemsize // 4)
-                    n += 1
-        except SourceError:  # raised again when it has its turn, after the records before it
-            return
+        with closing(self.samples(0, parts)) as samples:
+            for sample in samples:
+                found = self._decode(sample, parts)
+                for name in widths:
+                    widths[name] = max(widths[name], found[name].dtype.itemsize // 4)
+                n += 1
         self.n_records = n
 
     def _parts_of(self, names: Collection[str]) -> set[str]:
@@ -184,7 +186,15 @@ class SampleReader(Reader):
             width = field.dtype.itemsize // (4 if field.dtype.kind == "U" else 1)
             if value.dtype.kind == field.dtype.kind and value.dtype.kind in "SU" and _length(value) <= width:
                 return
-        raise SourceError(f"{where}: expected {field}, found {_field(value, where)}; {self.advice}")
+        raise SourceError(f"{where}: expected {field}, found {_field(value, where)}; {self._advice(value, field)}")
+
+    def _advice(self, value: Array, field: Field) -> str:
+        """What to do about a value that differs from the first one."""
+        if value.dtype.kind == field.dtype.kind and value.dtype.kind in "SU" and value.shape == field.shape:
+            return self.about_text
+        if value.dtype == field.dtype == np.uint8 and value.ndim in (2, 3):
+            return "if these are images, size= resizes them, and mode= gives them the same channels"
+        return "all must have one shape and type: make them so, or choose other fields with inputs= and outputs="
 
 
 def _chunks(samples: Iterator[Sample], n_records: int) -> Iterator[list[Sample]]:
@@ -260,12 +270,6 @@ def integer(data: bytes) -> Array:
     return np.array(int(data), np.int64)
 
 
-def _positive(given: Any) -> int:
-    if int(given) < 1:
-        raise ValueError("must be 1 or more")
-    return int(given)
-
-
 def names(given: Any) -> tuple[str, ...]:
     """For an option: names from ``"a,b"``, or from a sequence of them."""
     found = given.split(",") if isinstance(given, str) else given
@@ -273,4 +277,4 @@ def names(given: Any) -> tuple[str, ...]:
 
 
 #: For a format that has text.
-TEXT_OPTION = Option("text", _positive, "characters of text fields (by default all texts are looked at beforehand)")
+TEXT_OPTION = Option("text", from_one, "characters of text fields (by default all texts are looked at beforehand)")

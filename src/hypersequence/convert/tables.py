@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,11 +11,10 @@ from typing import Any, cast
 from ..errors import SourceError
 from ..schema import Array, Field
 from ..source.buffers import lease
-from .arrays import explained
 from .arrowtypes import Place
 from .base import Job, Options, Piece, Reader, labels_of, require, roles_of
 from .columns import KEY, Column, Rows, RowsJob, ValueColumn, json_of
-from .images import FORMATS, image_array
+from .images import decode_image
 
 
 class TableReader(Reader):
@@ -128,11 +126,9 @@ class ImageColumn(Column):
         if data is None and not (self._follow and path and Path(path).is_file()):
             hint = f"; it should be in the file {path}, which is not read from here" if path else ""
             raise SourceError(f"{where}: has no image{hint}")
-        pillow, ops = require("PIL.Image"), require("PIL.ImageOps")
-        with explained(where), pillow.open(path if data is None else io.BytesIO(data), formats=FORMATS) as image:
-            # As datasets does, so that images are what they are there.
-            turned = ops.exif_transpose(image) if image.getexif().get(pillow.ExifTags.Base.Orientation) else image
-            return image_array(turned, where, self._options["size"], self._options["crop"], self._options["mode"])
+        told = {name: self._options[name] for name in ("size", "crop", "mode")}
+        # Upright, as they are in datasets.
+        return decode_image(Path(path) if data is None else data, where, **told, upright=True)
 
 
 def _told(metadata: Mapping[bytes, bytes]) -> tuple[dict[str, Any], tuple[str, ...], dict[str, Any]]:
@@ -150,34 +146,6 @@ def _told(metadata: Mapping[bytes, bytes]) -> tuple[dict[str, Any], tuple[str, .
     if classes:
         meta.setdefault("label names", classes)
     return known, labels_of(ours) or tuple(labels), meta
-
-
-def files_in(sources: Sequence[Any], endings: tuple[str, ...]) -> list[Path]:
-    """The files among sources, and those in folders among them, in the order of their names.
-
-    Raises:
-        SourceError: A folder has none with such an ending.
-    """
-    found: list[Path] = []
-    for source in map(Path, sources):
-        if not source.is_dir():
-            found.append(source)
-            continue
-        inside = sorted(path for path in source.iterdir() if _is_data(path, endings))
-        if not inside:
-            raise SourceError(f"{source}: no file in this folder is called *{' or *'.join(endings)}")
-        found += inside
-    return found
-
-
-def _is_data(path: Path, endings: tuple[str, ...]) -> bool:
-    return path.suffix.lower() in endings and path.name[0] not in "._" and path.is_file()
-
-
-def is_folder_of(endings: tuple[str, ...], path: Path) -> bool:
-    """Whether a path is a folder with such files, and nothing that ``datasets`` saved."""
-    saved = any((path / name).exists() for name in ("dataset_dict.json", "state.json"))
-    return path.is_dir() and not saved and any(_is_data(each, endings) for each in path.iterdir())
 
 
 def check_same(schema: Any, path: Path, first: Any, first_path: Path) -> None:

@@ -148,14 +148,14 @@ def decoder(name: str, spec: Spec, images: dict[str, Any]) -> Decoder:
     if spec.type == "tensor":
         return lambda feature, where: {name: _tensor(_one(feature))}
     field = spec.field
-    return lambda feature, where: {name: _array(feature, field)}
+    return lambda feature, where: {name: _array(feature, field, name)}
 
 
-def _array(feature: Any, field: Field) -> Array:
+def _array(feature: Any, field: Field, name: str) -> Array:
     kind, dtype = feature.WhichOneof("kind"), field.dtype
     if kind == "bytes_list":
         if dtype.kind in "SU":
-            return _shaped(np.array([_text(value, dtype) for value in feature.bytes_list.value], dtype), field)
+            return _shaped(np.array([_text(value, dtype, name) for value in feature.bytes_list.value], dtype), field)
         return _from_bytes(_one(feature), dtype, field.shape)
     if kind == "float_list" and dtype in (np.dtype("<f4"), np.dtype("<f8")):
         packed = feature.float_list.SerializeToString()  # the values as they are, after some bytes of protobuf's
@@ -175,7 +175,10 @@ def _array(feature: Any, field: Field) -> Array:
 
 def _shaped(values: Array, field: Field) -> Array:
     if values.size != math.prod(field.shape):
-        raise ValueError(f"expected {field}, found {values.size} values")
+        raise ValueError(
+            f"expected {field}, found {values.size} values; features= says how many there are, and where they differ "
+            "from record to record they have to be padded before"
+        )
     return values.reshape(field.shape)
 
 
@@ -186,11 +189,15 @@ def _one(feature: Any) -> bytes:
     return values[0]
 
 
-def _text(value: bytes, dtype: np.dtype[Any]) -> bytes | str:
+def _text(value: bytes, dtype: np.dtype[Any], name: str) -> bytes | str:
     found = value.decode("utf-8") if dtype.kind == "U" else value
     width = dtype.itemsize // (4 if dtype.kind == "U" else 1)
     if len(found) > width:
-        raise ValueError(f"expected at most {width} characters, found {len(found)}: {found[:50]!r}")
+        room = 1 << (len(found) - 1).bit_length()
+        raise ValueError(
+            f"expected at most {width} characters, found {len(found)}: {found[:50]!r}; say how long texts are, as in "
+            f"features='{name}:{dtype.kind}{room}', where all features that are wanted have to stand"
+        )
     if found and found[-1] in ("\0", 0):
         raise ValueError("text that ends in NUL cannot be kept; for bytes of one length say uint8[length]")
     return found
@@ -199,7 +206,10 @@ def _text(value: bytes, dtype: np.dtype[Any]) -> bytes | str:
 def _from_bytes(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     expected = math.prod(shape) * dtype.itemsize
     if len(data) != expected:
-        raise ValueError(f"expected {expected:,} bytes for {dtype}{list(shape)}, found {len(data):,}")
+        raise ValueError(
+            f"expected {expected:,} bytes for {dtype}{list(shape)}, found {len(data):,}; features= says what they are, "
+            "and where lengths differ from record to record they have to be padded before"
+        )
     if dtype == np.bool_ and any(byte > 1 for byte in set(data)):
         raise ValueError("expected bytes of 0 and 1 for bool, found others")
     return np.ndarray(shape, dtype, data)
@@ -231,11 +241,16 @@ def encoded(name: str, field: Field, values: Array) -> Iterator[bytes]:
         yield delimited(1, key + delimited(2, _feature(np.asarray(value), field)))
 
 
+def is_int64_list(field: Field) -> bool:
+    """Whether a field is written as an int64 list, whose numbers take as many bytes as they need."""
+    return field.dtype.kind in "biu" and field.dtype != np.dtype("<u8") and len(field.shape) < 2
+
+
 def _feature(value: Array, field: Field) -> bytes:
     dtype = field.dtype
     if dtype == np.dtype("<f4"):
         return delimited(2, delimited(1, raw(value)))
-    if dtype.kind in "biu" and dtype != np.dtype("<u8") and len(field.shape) < 2:
+    if is_int64_list(field):
         numbers = value.reshape(-1).astype(np.int64).tolist()
         return delimited(3, messages()["Int64List"](value=numbers).SerializeToString())
     if dtype.kind in "SU":

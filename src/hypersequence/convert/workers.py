@@ -30,7 +30,8 @@ from .ahead import in_order
 from .base import raw
 from .maker import Made
 
-#: Many records at a time, since a chunk costs a millisecond or two on its way; few enough to hold several of them.
+#: Many records at a time, since a chunk costs a millisecond or two on its way; few enough to hold several of them, and
+#: the items that they are made of, which may be much larger.
 _CHUNK_NBYTES = 4 << 20
 #: A chunk should take so many seconds: long beside a message, short for somebody who waits.
 _SHORT, _LONG = 0.05, 0.2
@@ -43,12 +44,14 @@ class _Chunk:
     Args:
         first: The number of the first record.
         count: How many items.
+        nbytes: Theirs, on the way to a process.
         slot: The number in its files' names.
         known: Whether the schema is.
     """
 
     first: int
     count: int
+    nbytes: int
     slot: int
     known: bool
 
@@ -121,12 +124,12 @@ class Workers:
             drawn, failure = _draw(iterator, self._size)
             if drawn:
                 advice = "send what it is made of, and make it in fn"
-                _store(self._folder / f"{slot}.items", drawn, f"an item from {first:,} on", advice)
+                nbytes = _store(self._folder / f"{slot}.items", drawn, f"an item from {first:,} on", advice)
                 (self._folder / f"{slot}.made").touch()
                 if not known and (found := schema()) is not None:
                     _store(self._folder / "schema", found, "the schema", "")
                     known = True
-                yield partial(self._run, _Chunk(first, len(drawn), slot, known))
+                yield partial(self._run, _Chunk(first, len(drawn), nbytes, slot, known))
                 first += len(drawn)
             if failure is not None:
                 raise failure
@@ -159,10 +162,13 @@ class Workers:
         """Make chunks larger or smaller."""
         if chunk.count < self._size or schema is None:
             return
+        wanted = self._size
         if seconds < _SHORT:
-            self._size = max(1, min(2 * self._size, _CHUNK_NBYTES // max(1, schema.record_nbytes)))
+            wanted = 2 * self._size
         elif seconds > _LONG:
-            self._size = max(1, self._size // 2)
+            wanted = self._size // 2
+        largest = max(1, schema.record_nbytes, chunk.nbytes // chunk.count)
+        self._size = max(1, min(wanted, _CHUNK_NBYTES // largest))
 
     def _kill(self) -> None:
         """End the processes where they are, since nobody wants what they make any more."""
@@ -194,11 +200,12 @@ def _draw(iterator: Iterator[Any], size: int) -> tuple[list[Any], Exception | No
     return drawn, None
 
 
-def _store(path: Path, value: Any, what: str, advice: str) -> None:
-    """Write something where the processes find it."""
+def _store(path: Path, value: Any, what: str, advice: str) -> int:
+    """Write something where the processes find it; returns how many bytes it takes."""
     try:
         with path.open("wb") as stream:
             pickle.dump(value, stream, pickle.HIGHEST_PROTOCOL)
+            return stream.tell()
     except OSError:
         raise
     except Exception as error:

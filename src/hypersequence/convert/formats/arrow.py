@@ -10,13 +10,15 @@ from typing import Any
 
 from ...errors import SourceError
 from ..arrays import explained
-from ..base import Export, Format, Options, require
+from ..base import Export, Format, Options, as_stored, require
 from ..columns import Rows, RowsJob
+from ..folders import ends_in, files_in, is_folder_of
 from ..images import IMAGE_OPTIONS
-from ..tables import TableReader, check_same, files_in, is_folder_of
+from ..tables import TableReader, check_same
 from ..totables import batches_of, schema_for
 
 ENDINGS = (".arrow", ".feather", ".ipc")
+_IS_NAMED, _KIND = ends_in(*ENDINGS), "*.arrow, *.feather or *.ipc"
 
 
 class IpcReader(TableReader):
@@ -136,10 +138,11 @@ FORMATS = [
         "arrow",
         "Arrow's IPC files and streams",
         ENDINGS,
-        lambda sources, options: IpcReader(files_in(sources, ENDINGS), options),
+        lambda sources, options: IpcReader(files_in(sources, _IS_NAMED, _KIND), options),
         _write,
         options=IMAGE_OPTIONS,
-        recognises=partial(is_folder_of, ENDINGS),
+        recognises=partial(is_folder_of, _IS_NAMED),
         packages=("pyarrow",),
+        needs=as_stored,
     )
 ]

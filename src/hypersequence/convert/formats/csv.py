@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,24 +20,26 @@ from ..ahead import in_order
 from ..arrowtypes import padded_text
 from ..base import Format, Job, Options, Piece, Reader, require
 from ..csvoptions import OPTIONS, delimiter_of, groups, named
-from ..csvtext import Block, blocks, header, opened, problem
+from ..csvtext import Block, blocks, header, is_rounded, opened, problem
 from ..importing import default_threads
 
 #: What a column may turn out to be; a larger one has room for the smaller ones' values.
 _WHOLE, _LARGE, _NUMBER, _TEXT = range(4)
+#: From here on whole numbers may be missing among those of ``float64``.
+_EXACT = 1 << 53
 _KINDS = {_WHOLE: "int64", _LARGE: "int64", _NUMBER: "float64", _TEXT: "text"}
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """A block that was looked at: where it is, how many records it has, and of what kinds its columns are."""
+    """A block that was looked at: where it is, how many records it has, and which columns have numbers too large."""
 
     path: Path
     offset: int
     line: int
     nbytes: int
     n_records: int
-    kinds: dict[str, int]
+    large: tuple[str, ...]
 
 
 class _CsvReader(Reader):
@@ -79,9 +82,10 @@ class _CsvReader(Reader):
         self._seen: list[_Seen] = []
         jobs = (partial(self._look, block) for path in self._starts for block in blocks(path, *self._starts[path]))
         for some, n_threads in ((islice(jobs, 1), 0), (jobs, default_threads())):  # mostly the first block tells
-            for seen in in_order(some, n_threads):
-                self._seen.append(seen)
-                self._kinds = {column: max(kind, seen.kinds[column]) for column, kind in self._kinds.items()}
+            with closing(in_order(some, n_threads)) as found:
+                for seen, kinds in found:
+                    self._seen.append(seen)
+                    self._kinds = {column: max(kind, kinds[column]) for column, kind in self._kinds.items()}
         self.n_records = sum(seen.n_records for seen in self._seen)
         self._types = {field: self._type(field) for field in wanted}
         widths = self._widths([field for field in wanted if self._types[field] == "text"])
@@ -100,26 +104,28 @@ class _CsvReader(Reader):
         kinds = {column: self._kinds[column] for column in self._groups[field]}
         column = max(kinds, key=lambda column: kinds[column])
         if kinds[column] == _LARGE:
-            seen = next(seen for seen in self._seen if seen.kinds[column] == _LARGE)
+            seen = next(seen for seen in self._seen if column in seen.large)
             with self._reread([seen]) as read:
                 found = self._problem(next(read), {column: "int64"})
             raise SourceError(f"{found}; types={field}=uint64 has room for larger numbers, types={field}=text for any")
         return _KINDS[kinds[column]]
 
-    def _look(self, block: Block) -> _Seen:
-        """What a block has. Mostly it is just what was seen before, which one look tells."""
-        found = dict(self._kinds)
+    def _look(self, block: Block) -> tuple[_Seen, dict[str, int]]:
+        """What a block has, and of what kinds its columns are. Mostly it is what was seen before; one look tells."""
+        found, large = dict(self._kinds), ()
         types = {column: _KINDS[kind] for column, kind in found.items()} or {self._names[0]: "text"}
         try:
             table = self._parse(block, types)
             empty = {column for column, type in types.items() if type != "text" and table.column(column).null_count}
         except require("pyarrow").ArrowInvalid:
             table = self._table(block, dict.fromkeys(types, "text"))
-            found = {column: max(kind, _kind(table.column(column))) for column, kind in found.items()}
+            own = {column: _kind(table.column(column)) for column in found}
+            large = tuple(column for column, kind in own.items() if kind == _LARGE)
+            found = {column: max(kind, own[column]) for column, kind in found.items()}
             empty = {column for column in found if _any_empty(table.column(column))}
         for column in empty if isinstance(self._options["missing"], float) else ():
             found[column] = max(found[column], _NUMBER)
-        return _Seen(block.path, block.offset, block.line, len(block.data), table.num_rows, found)
+        return _Seen(block.path, block.offset, block.line, len(block.data), table.num_rows, large), found
 
     def _widths(self, fields: list[str]) -> dict[str, int]:
         """Characters of the longest text of each column."""
@@ -131,8 +137,11 @@ class _CsvReader(Reader):
             return {each: longest.max(longest.utf8_length(table.column(each))).as_py() or 0 for each in columns}
 
         if columns:
-            with self._reread(self._seen) as read:
-                for found in in_order((partial(look, block) for block in read), default_threads()):
+            with (
+                self._reread(self._seen) as read,
+                closing(in_order((partial(look, block) for block in read), default_threads())) as looked,
+            ):
+                for found in looked:
                     widths = {column: max(width, found[column]) for column, width in widths.items()}
         return widths
 
@@ -175,7 +184,25 @@ class _CsvReader(Reader):
             piece[name] = lease((table.num_rows - skip, *field.shape), field.dtype)
             for number, column in enumerate(values):
                 piece[name][:, number] = column
+        self._refuse_rounded(block, piece)
         return piece
+
+    def _refuse_rounded(self, block: Block, piece: Piece) -> None:
+        """A whole number beside fractions must be one that ``float64`` holds, where nobody asked for that type."""
+        for field, values in piece.items():
+            if self._types[field] != "float64" or field in self._options["types"]:
+                continue
+            large = (np.abs(values) >= _EXACT).reshape(len(values), -1).any(axis=0)
+            columns = [self._groups[field][number] for number in np.flatnonzero(large)]
+            if not columns:
+                continue
+            table = self._table(block, dict.fromkeys(columns, "text"))
+            rounded = {column: "number" for column in columns if _any_rounded(table.column(column))}
+            if rounded:
+                raise SourceError(
+                    f"{self._problem(block, rounded)}, as other values of this column need float64; "
+                    f"types={field}=float64 takes that, types={field}=text keeps all digits"
+                )
 
     def _values(self, block: Block, column: Any, name: str, field: str) -> Array:
         """The values of one column of a block."""
@@ -187,10 +214,9 @@ class _CsvReader(Reader):
                 lambda row: f"{block.path}, row {row:,} after line {block.line:,}, {name!r}",
             )
         if array.null_count and missing is not None:
-            try:
-                array = array.fill_null(require("pyarrow").scalar(missing, array.type))
-            except (ValueError, TypeError, OverflowError):
-                raise ArgumentError(f"missing={missing} is no {type}, which {field!r} is") from None
+            if not _holds(array.type, missing):
+                raise ArgumentError(f"missing={missing} is no {type}, which {field!r} is")
+            array = array.fill_null(require("pyarrow").scalar(missing, array.type))
         values = array.to_numpy(zero_copy_only=False) if not array.null_count else None
         if values is None or (values.dtype.kind == "f" and np.isinf(values).any()):
             found = self._problem(block, {name: type})  # a number may be too large, and so have become infinite
@@ -253,6 +279,25 @@ def _kind(column: Any) -> int:
     if not is_all(pa.float64()):
         return _TEXT
     return _LARGE if pc.all(pc.match_substring_regex(bare, r"^-?\d+$")).as_py() else _NUMBER
+
+
+def _any_rounded(column: Any) -> bool:
+    """Whether a column of text has whole numbers that ``float64`` does not hold."""
+    pc = require("pyarrow.compute")
+    bare = pc.utf8_trim_whitespace(column)
+    return any(map(is_rounded, bare.filter(pc.match_substring_regex(bare, r"^[+-]?\d{16,}$")).to_pylist()))
+
+
+def _holds(type: Any, missing: float) -> bool:
+    """Whether a type has a number; one with a fraction may be rounded to ``float32``, as those in the file are."""
+    pa = require("pyarrow")
+    try:
+        stored = pa.scalar(missing, type).as_py()
+    except (ValueError, TypeError, OverflowError):
+        return False
+    if isinstance(missing, float) and pa.types.is_floating(type):
+        return math.isfinite(stored) == math.isfinite(missing)
+    return stored == missing
 
 
 def _any_empty(column: Any) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -19,10 +20,12 @@ from ...schema import Array, Field
 from ...source.buffers import lease
 from ..array_reader import MEMORY, ArraysReader
 from ..arrays import Arrays, StoredArray, StoredText, Unreadable, explained, if_readable
-from ..base import Export, Format, Option, Options, Reader, require
+from ..base import Export, Format, Option, Options, Reader, as_stored, raw, require
 
 #: More than pieces can be under way at a time, each of another file, and fewer than any system lets a program open.
 _MAX_OPEN = 64
+#: More than HDF5 writes of its own for a field, and for the file.
+_HEAD_NBYTES = 16 << 10
 
 
 class _Files:
@@ -134,7 +137,8 @@ class _Opening:
             self.arrays[name] = Unreadable(error)
             return
         if item.shape == ():
-            self.attributes[name] = item.asstr()[()] if self._h5py.check_string_dtype(item.dtype) else item[()]
+            with suppress(OSError, TypeError, ValueError):  # text that is no UTF-8: JSON has no place for it
+                self.attributes[name] = item.asstr()[()] if self._h5py.check_string_dtype(item.dtype) else item[()]
         elif members is None:
             self.arrays[name] = if_readable(partial(self._array, item, name, where))
         else:
@@ -208,19 +212,33 @@ def _description(text: Any) -> Any:
 
 
 def _write(export: Export, path: Path, options: Options) -> None:
-    h5py = require("h5py")
-    with h5py.File(path, "w", track_order=True) as file:
-        file.attrs["hypersequence"] = json.dumps(export.description)
-        columns = {name: _Column(h5py, file, name, export) for name in export.fields}
-        done = 0
+    """Have HDF5 lay the file out, and write the values without it.
+
+    On a disk that is full, or that fails, HDF5 cannot close a file that has values to be written, and then takes the
+    process with it.
+    """
+    description = json.dumps(export.description)
+    # So that what HDF5 itself writes has room.
+    path.write_bytes(bytes(_HEAD_NBYTES * (1 + len(export.fields)) + 2 * len(description)))
+    columns = _laid_out(export, path, description)
+    done = 0
+    with path.open("r+b") as stream:
         for piece in export.pieces():
             for name, array in piece.items():
-                columns[name].write(array, done)
+                columns[name].write(stream, array, done)
             done += len(next(iter(piece.values())))
 
 
+def _laid_out(export: Export, path: Path, description: str) -> dict[str, _Column]:
+    """Make a file with all that it has beside the values; returns where these belong."""
+    h5py = require("h5py")
+    with h5py.File(path, "w", track_order=True) as file:
+        file.attrs["hypersequence"] = description
+        return {name: _Column(h5py, file, name, export) for name in export.fields}
+
+
 class _Column:
-    """A new data set.
+    """A new data set, whose values lie in one piece.
 
     Raises:
         ArgumentError: HDF5 has no place for its name, or no type for it.
@@ -229,19 +247,24 @@ class _Column:
     def __init__(self, h5py: Any, file: Any, name: str, export: Export) -> None:
         field = export.fields[name]
         self._dtype = _stored_type(h5py, name, field, export)
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # it has its place at once
+        plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         try:
-            self._data = file.create_dataset(name, (export.n_records, *field.shape), self._dtype)
+            data = file.create_dataset(name, (export.n_records, *field.shape), self._dtype, dcpl=plan)
         except (ValueError, TypeError, OSError) as error:
             raise ArgumentError(f"HDF5 takes no data set {name!r} of {field}: {error}") from error
-        if self._data.name != f"/{name}":
-            raise ArgumentError(f"HDF5 would call the field {name!r} {self._data.name[1:]!r}; write it by another name")
+        if data.name != f"/{name}":
+            raise ArgumentError(f"HDF5 would call the field {name!r} {data.name[1:]!r}; write it by another name")
+        self._offset = data.id.get_offset()  # None where there are no values
+        self._record_nbytes = self._dtype.itemsize * math.prod(field.shape)
 
-    def write(self, array: Array, start: int) -> None:
-        """Add some records."""
+    def write(self, stream: IO[bytes], array: Array, start: int) -> None:
+        """Write some records to their place."""
         if array.size:
             encoded = np.strings.encode(array, "utf-8") if array.dtype.kind == "U" else array
-            same = encoded.dtype == self._dtype
-            self._data[start : start + len(array)] = encoded.view(self._dtype) if same else encoded.astype(self._dtype)
+            stream.seek(self._offset + start * self._record_nbytes)
+            stream.write(raw(encoded.astype(self._dtype.str if array.dtype.kind == "U" else array.dtype)))
 
 
 def _stored_type(h5py: Any, name: str, field: Field, export: Export) -> np.dtype[Any]:
@@ -262,5 +285,14 @@ def _stored_type(h5py: Any, name: str, field: Field, export: Export) -> np.dtype
 _GROUP = Option("group", lambda given: str(given).strip("/"), "the group to read; by default all of them", "")
 
 FORMATS = [
-    Format("hdf5", "HDF5 files", (".h5", ".hdf5", ".hdf"), _open, _write, (_GROUP, MEMORY), packages=("h5py",)),
+    Format(
+        "hdf5",
+        "HDF5 files",
+        (".h5", ".hdf5", ".hdf"),
+        _open,
+        _write,
+        (_GROUP, MEMORY),
+        packages=("h5py",),
+        needs=as_stored,
+    ),
 ]

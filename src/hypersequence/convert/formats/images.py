@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -16,11 +15,8 @@ import numpy as np
 from ...errors import ArgumentError, SourceError
 from ...schema import Array, Field
 from ...source.buffers import lease
-from ..base import Format, Job, Options, Piece, Reader, SlicingReader, require
-from ..images import FORMATS as PILLOW_FORMATS
+from ..base import Format, Job, Options, Piece, Reader, SlicingReader
 from ..images import IMAGE_ENDINGS, IMAGE_OPTIONS, decode_image
-
-_ORIENTATION = 0x0112  # the EXIF tag
 
 
 @dataclass(frozen=True)
@@ -99,10 +95,7 @@ class _ImagesReader(SlicingReader):
             data = path.read_bytes()
         except OSError as error:
             raise SourceError(f"{path}: cannot be read: {error}") from error
-        orientation, told = _orientation(data), self._told
-        if orientation > 4 and told["size"] is not None:  # lies on its side until it is turned
-            told = {**told, "size": told["size"][::-1]}
-        return _turned(decode_image(data, str(path), **told), orientation)
+        return decode_image(data, str(path), **self._told, upright=True)
 
 
 def _listed(root: Path) -> tuple[list[str], list[_Folder]]:
@@ -142,27 +135,6 @@ def _images_in(folder: str) -> Iterator[str]:
             hidden = entry.name.startswith(".")  # what systems keep for themselves
             if entry.name.lower().endswith(IMAGE_ENDINGS) and not hidden and not entry.is_dir():
                 yield entry.name
-
-
-def _orientation(data: bytes) -> int:
-    """How the camera was held: 1 is upright, and the others are those of EXIF."""
-    try:
-        with require("PIL.Image").open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
-            # Pillow turns TIFF images by itself.
-            found = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
-    except ImportError:
-        raise
-    except Exception:  # decoding it says what is wrong with it
-        return 1
-    return found if found in range(1, 9) else 1
-
-
-def _turned(image: Array, orientation: int) -> Array:
-    """An upright view of an image."""
-    if orientation > 4:
-        image = image.swapaxes(0, 1)
-    upside_down, mirrored = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
-    return image[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
 
 
 def _dimensions(shape: tuple[int, ...]) -> str:

@@ -90,9 +90,10 @@ def _inside(folder: Path, name: str) -> Path:
 class _MdsReader(SampleReader):
     """The samples of one folder, or of several, shard by shard."""
 
+    about_text = "text= says how long texts are"
+
     def __init__(self, folders: list[Path], options: Options) -> None:
         self.meta = {}
-        self.advice = "all records must have one shape and type; size= resizes images, text= says how long texts are"
         self._shards = [shard for folder in folders for shard in _shards(folder)]
         self.n_records = sum(shard.n_samples for shard in self._shards)
         self._columns = self._shards[0].columns if self._shards else ()

@@ -12,46 +12,28 @@ from typing import IO, Any
 import numpy as np
 
 from ...errors import ArgumentError, SourceError
-from ...schema import Array, Field
+from ...schema import Array
 from ...source.buffers import lease
 from ..array_reader import MEMORY, ArraysReader
 from ..arrays import Arrays, StoredArray, explained, if_readable
-from ..base import PIECE_NBYTES, Export, Format, Options, Reader, raw
+from ..base import PIECE_NBYTES, Export, Format, Options, Reader, as_stored, raw
+from ..npyheader import NpyHeader, npy_header, refuse_unknown
 
 #: Columns of Fortran's order that are shorter than this are read as a whole: quicker than to jump.
 _SHORT_COLUMN_NBYTES = 16 << 10
 
 
-class _Header:
-    """What stands at the beginning of an ``.npy`` file.
-
-    Raises:
-        SourceError: No array is there.
-    """
-
-    def __init__(self, stream: IO[bytes], where: str) -> None:
-        try:
-            version = np.lib.format.read_magic(stream)
-            read = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-                # Differs from 2.0 where members of structured types have names beyond Latin-1, which are no records.
-                (3, 0): np.lib.format.read_array_header_2_0,
-            }
-            found: tuple[tuple[int, ...], bool, np.dtype[Any]] = read[version](stream)
-        except (ValueError, KeyError, EOFError) as error:
-            raise SourceError(f"{where}: is no array in NumPy's format: {error}") from None
-        self.shape, fortran, self.dtype = found  # the type as it stands in the file, perhaps big-endian
-        if min(self.shape, default=0) < 0 or self.dtype.subdtype is not None:
-            raise SourceError(f"{where}: is no array in NumPy's format: it has {self.dtype} in the shape {self.shape}")
-        self.fortran = bool(fortran) and len(self.shape) > 1
-        self.offset = stream.tell()
+def _header(stream: IO[bytes], where: str) -> NpyHeader:
+    try:
+        return NpyHeader(stream)
+    except (ValueError, EOFError) as error:
+        raise SourceError(f"{where}: is no array in NumPy's format: {error}") from None
 
 
 class _NumpyArray(StoredArray):
     """An array in NumPy's format, read from a stream that starts with its header."""
 
-    def __init__(self, where: str, header: _Header, *, in_turn: bool) -> None:
+    def __init__(self, where: str, header: NpyHeader, *, in_turn: bool) -> None:
         # In Fortran's order the values of a record lie all over the file, as if everything were one chunk.
         chunk = header.shape[0] if header.fortran else 1
         super().__init__(where, header.shape, header.dtype, chunk=chunk, in_turn=in_turn)
@@ -62,7 +44,7 @@ class _NumpyArray(StoredArray):
             return self._read_columns(stream, start, stop)
         out = lease((stop - start, *self.field.shape), self._header.dtype)
         if out.nbytes:
-            stream.seek(self._header.offset + start * self.field.nbytes)
+            stream.seek(self._header.nbytes + start * self.field.nbytes)
             _fill(stream, out)
         return out
 
@@ -73,14 +55,14 @@ class _NumpyArray(StoredArray):
         column_nbytes = n * header.dtype.itemsize
         if out.nbytes and column_nbytes < _SHORT_COLUMN_NBYTES:
             some = lease((max(1, PIECE_NBYTES // column_nbytes), n), header.dtype)
-            stream.seek(header.offset)
+            stream.seek(header.nbytes)
             for first in range(0, len(out), len(some)):
                 columns = some[: len(out) - first]
                 _fill(stream, columns)
                 out[first : first + len(some)] = columns[:, start:stop]
         elif out.nbytes:
             for number, column in enumerate(out):
-                stream.seek(header.offset + number * column_nbytes + start * header.dtype.itemsize)
+                stream.seek(header.nbytes + number * column_nbytes + start * header.dtype.itemsize)
                 _fill(stream, column)
         return out.reshape(*reversed(self.field.shape), stop - start).T
 
@@ -90,8 +72,8 @@ class _NpyFile(_NumpyArray):
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as stream:
-            header = _Header(stream, str(path))
-            held = stream.seek(0, io.SEEK_END) - header.offset
+            header = _header(stream, str(path))
+            held = stream.seek(0, io.SEEK_END) - header.nbytes
         super().__init__(str(path), header, in_turn=False)
         self._path = path
         needed = self.n_records * self.field.nbytes
@@ -111,7 +93,7 @@ class _NpzMember(_NumpyArray):
         self._stream: IO[bytes] | None = None
         where = f"{path}, {member}"
         with explained(where), archive.open(member) as stream:
-            header = _Header(stream, where)
+            header = _header(stream, where)
         super().__init__(where, header, in_turn=True)
 
     def _open(self) -> IO[bytes]:
@@ -131,11 +113,11 @@ class _NpzMember(_NumpyArray):
     def _check(self) -> None:
         """Read all of it once: its checksum is at the end, and damage must be known before any of it is handed on."""
         with explained(self.where), self._open() as stream:
-            header = _Header(stream, self.where)
-            nbytes = header.offset
+            header = _header(stream, self.where)
+            nbytes = header.nbytes
             while read := len(stream.read(1 << 20)):
                 nbytes += read
-        needed = header.offset + self.n_records * self.field.nbytes
+        needed = header.nbytes + self.n_records * self.field.nbytes
         if nbytes < needed:
             raise SourceError(f"{self.where}: is cut off: it should have {needed:,} bytes, and has {nbytes:,}")
 
@@ -181,13 +163,6 @@ def _members(path: Path) -> Arrays:
     return arrays
 
 
-def _write_header(stream: IO[bytes], field: Field, n_records: int) -> None:
-    if field.dtype.kind == "V" or field.dtype.isbuiltin == 2:
-        raise ArgumentError(f"NumPy's files know no {field.type_name}; map() it to float32 and save() that first")
-    described = {"descr": np.lib.format.dtype_to_descr(field.dtype), "fortran_order": False}
-    np.lib.format.write_array_header_1_0(stream, {**described, "shape": (n_records, *field.shape)})
-
-
 def _write_npy(export: Export, path: Path, options: Options) -> None:
     if len(export.fields) > 1:
         raise ArgumentError(
@@ -195,22 +170,25 @@ def _write_npy(export: Export, path: Path, options: Options) -> None:
             ".npz, or choose one with fields()"
         )
     ((name, field),) = export.fields.items()
+    refuse_unknown(name, field)
     with path.open("wb") as stream:
-        _write_header(stream, field, export.n_records)
+        stream.write(npy_header(field, (export.n_records, *field.shape)))
         for piece in export.pieces():
             stream.write(raw(piece[name]))
 
 
 def _write_npz(export: Export, path: Path, options: Options) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, field in export.fields.items():
+            refuse_unknown(name, field)
         for name, field in export.fields.items():  # a member at a time, as the archive takes no two at once
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
-                _write_header(stream, field, export.n_records)
+                stream.write(npy_header(field, (export.n_records, *field.shape)))
                 for piece in export.pieces(name):
                     stream.write(raw(piece[name]))
 
 
 FORMATS = [
-    Format("npy", "NumPy's .npy files", (".npy",), _open_npy, _write_npy, (MEMORY,)),
-    Format("npz", "NumPy's .npz archives", (".npz",), _open_npz, _write_npz, (MEMORY,)),
+    Format("npy", "NumPy's .npy files", (".npy",), _open_npy, _write_npy, (MEMORY,), needs=as_stored),
+    Format("npz", "NumPy's .npz archives", (".npz",), _open_npz, _write_npz, (MEMORY,), needs=as_stored),
 ]

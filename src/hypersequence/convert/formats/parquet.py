@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import explained
-from ..base import Export, Format, Option, Options, require
+from ..base import Export, Format, Option, Options, one_of, require
 from ..columns import Rows, RowsJob
+from ..folders import ends_in, files_in, is_folder_of
 from ..images import IMAGE_OPTIONS
-from ..tables import TableReader, check_same, files_in, is_folder_of
+from ..tables import TableReader, check_same
 from ..totables import batches_of, schema_for, values_in
 
 ENDINGS = (".parquet", ".pq")
+_IS_NAMED, _KIND = ends_in(*ENDINGS), "*.parquet or *.pq"
 _COMPRESSIONS = ("none", "snappy", "gzip", "brotli", "lz4", "zstd")
 #: What decoding takes for each value of a list: two levels of nesting, the value as stored, and what it becomes.
 _VALUE_NBYTES = 12
@@ -27,7 +29,7 @@ class _ParquetReader(TableReader):
     """The rows of some files, one after the other."""
 
     def __init__(self, sources: list[Any], options: Options) -> None:
-        paths = files_in(sources, ENDINGS)
+        paths = files_in(sources, _IS_NAMED, _KIND)
         self._n_rows = dict[Path, int]()
         first = self._open(paths[0])
         for path in paths:
@@ -117,12 +119,6 @@ def _write(export: Export, path: Path, options: Options) -> None:
             writer.write_batch(batch, row_group_size=n_rows)
 
 
-def _compression(given: Any) -> str:
-    if str(given).lower() not in _COMPRESSIONS:
-        raise ValueError(f"is none of: {', '.join(_COMPRESSIONS)}")
-    return str(given).lower()
-
-
 FORMATS = [
     Format(
         "parquet",
@@ -131,10 +127,15 @@ FORMATS = [
         lambda sources, options: _ParquetReader(sources, options),
         _write,
         options=(
-            Option("compression", _compression, f"of files that are written: {', '.join(_COMPRESSIONS)}", "snappy"),
+            Option(
+                "compression",
+                one_of(*_COMPRESSIONS),
+                f"of files that are written: {', '.join(_COMPRESSIONS)}",
+                "snappy",
+            ),
             *IMAGE_OPTIONS,
         ),
-        recognises=partial(is_folder_of, ENDINGS),
+        recognises=partial(is_folder_of, _IS_NAMED),
         packages=("pyarrow",),
     )
 ]

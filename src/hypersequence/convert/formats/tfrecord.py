@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ...errors import SourceError
-from ..base import Export, Format, Option, Options, Reader, require
+from ..base import Export, Format, Option, Options, Reader, as_stored, one_of, require
+from ..folders import files_in, is_folder_of
 from ..images import IMAGE_OPTIONS
 from ..samples import Sample, SampleReader
-from ..tfexample import Spec, decoder, encoded, infer, parse_features
+from ..tfexample import Spec, decoder, encoded, infer, is_int64_list, parse_features
 from ..tfmessages import joined, messages
 
 #: Protobuf's own limit of a message.
@@ -58,7 +59,6 @@ class _TFRecordReader(SampleReader):
         }
         known = {name: (name, spec.field) for name, spec in specs.items() if not spec.is_coded}
         listed = ",".join(f"{name}:{spec}" for name, spec in specs.items())
-        self.advice = f"say what features are, as in features='{listed}'"
         self.about_new_parts = None if given is not None else f"say which are wanted, as in features='{listed}'"
         self.begin(str(paths[0]), first, decoders, known)
 
@@ -158,20 +158,18 @@ def _crc(data: bytes) -> bytes:
     return struct.pack("<I", _masked(data))
 
 
+def _is_named(name: str) -> bool:
+    """As ``train.tfrecord-00000-of-00010``, ``train-00000-of-00010`` and ``train.tfrecord.gz`` are."""
+    match = _SHARD.search(name)
+    return match is not None and match.end() == len(name)
+
+
 def _recognises(path: Path) -> bool:
-    """By names such as ``train.tfrecord-00000-of-00010``, ``train-00000-of-00010`` and ``train.tfrecord.gz``."""
-    match = _SHARD.search(path.name)
-    return match is not None and match.end() == len(path.name) and path.is_file()
-
-
-def _parse_compression(given: Any) -> str:
-    if str(given).lower() not in _COMPRESSIONS:
-        raise ValueError(f"is none of: {', '.join(_COMPRESSIONS)}")
-    return str(given).lower()
+    return is_folder_of(_is_named, path) or (_is_named(path.name) and path.is_file())
 
 
 def _open(sources: list[Any], options: Options) -> Reader:
-    return _TFRecordReader(sources, options)
+    return _TFRecordReader(files_in(sources, _is_named, "*.tfrecord, or as one of several shards"), options)
 
 
 FORMATS = [
@@ -188,10 +186,13 @@ FORMATS = [
                 "what features are: a:uint8[28,28],label:int64,name:S32,photo:image,state:tensor; of a name alone the "
                 "first record tells (default: all of its features)",
             ),
-            Option("compression", _parse_compression, "gzip or none (by default seen when reading, none when writing)"),
+            Option(
+                "compression", one_of(*_COMPRESSIONS), "gzip or none (by default seen when reading, none when writing)"
+            ),
             *IMAGE_OPTIONS,
         ),
         recognises=_recognises,
         packages=("google_crc32c", "google.protobuf"),
+        needs=lambda field, options: 0 if is_int64_list(field) else as_stored(field, options),
     )
 ]

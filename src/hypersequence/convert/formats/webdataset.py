@@ -17,15 +17,18 @@ import numpy as np
 from ... import strictjson
 from ...errors import ArgumentError, HyperSequenceError, SourceError
 from ...schema import Array, Field
-from ..base import Export, Format, Option, Options, Reader, labels_of, raw, require, roles_of
+from ..base import Export, Format, Option, Options, Reader, as_stored, labels_of, one_of, raw, require, roles_of
+from ..folders import ends_in, files_in, is_folder_of
 from ..images import IMAGE_ENDINGS, IMAGE_OPTIONS, decode_image
 from ..jsonfields import Json
+from ..npyheader import NpyHeader, npy_header, refuse_unknown
 from ..roles import LABELS
 from ..samples import TEXT_OPTION, Decoder, Sample, SampleReader, names, octets, single, text
 from ..tars import add, members
 
 #: Where an archive that was written here says what its records were. Readers of WebDataset pass over such names.
 _DESCRIPTION = "__hypersequence__"
+_IS_NAMED = ends_in(".tar", ".tar.gz", ".tgz")
 _LABELS = ("cls", "cls2", "class")
 _INTEGERS = (*_LABELS, "count", "index", "inx", "id")
 _IMAGES = tuple(ending[1:] for ending in IMAGE_ENDINGS)
@@ -35,7 +38,7 @@ _NAME = re.compile(r"((?:.*/)?[^./][^/.]*)\.([^/]*)", re.DOTALL)  # a record's k
 class _WebDatasetReader(SampleReader):
     """Shards, one behind the other."""
 
-    advice = "all records must have one shape and type; size= resizes images, text= says how long texts are"
+    about_text = "text= says how long texts are"
     about_new_parts = "members= says which files of a record are wanted"
 
     def __init__(self, paths: list[Path], options: Options) -> None:
@@ -52,6 +55,8 @@ class _WebDatasetReader(SampleReader):
         decoders = {member: _decoder(member, known.get(member), images, str(paths[0])) for member in files}
         if options["size"] is not None or options["mode"] is not None:  # then images are not as they were described
             known = {member: field for member, field in known.items() if _ending(member) not in _IMAGES}
+        if options["text"] is not None and first is not None:  # nor are texts
+            known = {member: (name, field) for member, (name, field) in known.items() if field.dtype.kind != "U"}
         self.begin(str(paths[0]), first, decoders, known, options["text"])
         if description is not None:
             self.labels, self.roles = labels_of(description), roles_of(description)
@@ -133,30 +138,24 @@ def _decoder(member: str, known: tuple[str, Field] | None, images: dict[str, Any
 
 
 def _npy(data: bytes) -> Array:
+    # The version is in the sixth byte, and the length of the header behind it.
     start = (
         10 + int.from_bytes(data[8:10], "little") if data[6:7] == b"\1" else 12 + int.from_bytes(data[8:12], "little")
     )
-    shape, fortran, dtype = _npy_header(data[:start])
-    expected = math.prod(shape) * dtype.itemsize
+    header = _npy_header(data[:start])
+    expected = math.prod(header.shape) * header.dtype.itemsize
     if len(data) - start != expected:
         raise ValueError(f"expected {expected:,} bytes of values, found {len(data) - start:,}")
-    return np.ndarray(shape, dtype, data, start, order="F" if fortran else "C")
+    return np.ndarray(header.shape, header.dtype, data, start, order="F" if header.fortran else "C")
 
 
 @lru_cache(maxsize=256)
-def _npy_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order and type; remembered, as the headers of all records should be the same."""
-    stream = io.BytesIO(head)
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"NumPy's format {version[0]}.{version[1]} cannot be read")
-    first = version == (1, 0)
-    shape, fortran, dtype = (
-        np.lib.format.read_array_header_1_0(stream) if first else np.lib.format.read_array_header_2_0(stream)
-    )
-    if dtype.hasobject:
+def _npy_header(head: bytes) -> NpyHeader:
+    """Remembered, as the headers of all records should be the same."""
+    header = NpyHeader(io.BytesIO(head))
+    if header.dtype.hasobject:
         raise ValueError("holds Python objects, which are never unpickled")
-    return shape, fortran, dtype
+    return header
 
 
 def _write(export: Export, path: Path, options: Options) -> None:
@@ -186,10 +185,7 @@ def _names_of_members(export: Export, *, png: bool) -> dict[str, str]:
     labels = [name for name in numbers if name in export.roles.get("outputs", ()) or name.lower() in LABELS]
     files: dict[str, str] = {}
     for name, field in fields.items():
-        if field.dtype.kind == "V" or field.dtype.isbuiltin == 2:
-            raise ArgumentError(
-                f"{name}: NumPy's arrays know no {field.type_name}; map() it to float32 and save() that first"
-            )
+        refuse_unknown(name, field)
         # WebDataset's own readers make endings lower-case, and know a type by what follows the last dot.
         stem = re.sub(r"[^\w-]", "_", name).lower()
         if name in labels:
@@ -220,21 +216,17 @@ def _encoded(member: str, field: Field, values: Array) -> Iterator[bytes]:
             image.fromarray(np.ascontiguousarray(value)).save(stream, "PNG")
             yield stream.getvalue()
     else:
-        stream = io.BytesIO()
-        header = {"descr": np.lib.format.dtype_to_descr(field.dtype), "fortran_order": False, "shape": field.shape}
-        np.lib.format.write_array_header_1_0(stream, header)
+        header = npy_header(field, field.shape)
         for value in values:
-            yield b"".join((stream.getbuffer(), raw(np.asarray(value, field.dtype))))
-
-
-def _parse_images(given: Any) -> str:
-    if given not in ("npy", "png"):
-        raise ValueError("is neither npy nor png")
-    return given
+            yield b"".join((header, raw(np.asarray(value, field.dtype))))
 
 
 def _open(sources: list[Any], options: Options) -> Reader:
-    return _WebDatasetReader(sources, options)
+    return _WebDatasetReader(files_in(sources, _IS_NAMED, "*.tar, *.tar.gz or *.tgz"), options)
+
+
+def _recognises(path: Path) -> bool:
+    return is_folder_of(_IS_NAMED, path) or (_IS_NAMED(path.name.lower()) and path.is_file())
 
 
 FORMATS = [
@@ -249,9 +241,13 @@ FORMATS = [
             *IMAGE_OPTIONS,
             TEXT_OPTION,
             Option(
-                "images", _parse_images, "what to write images as that have 8 bits a value: npy (default) or png", "npy"
+                "images",
+                one_of("npy", "png"),
+                "what to write images as that have 8 bits a value: npy (default) or png",
+                "npy",
             ),
         ),
-        recognises=lambda path: path.name.lower().endswith((".tar.gz", ".tgz")) and path.is_file(),
+        recognises=_recognises,
+        needs=lambda field, options: 0 if options["images"] == "png" else as_stored(field, options),
     )
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import warnings
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from ...schema import Array, Field
 from ...source.buffers import lease
 from ..array_reader import MEMORY, ArraysReader
 from ..arrays import Arrays, StoredArray, StoredText, explained, if_readable
-from ..base import PIECE_NBYTES, Export, Format, Option, Options, Reader, require
+from ..base import PIECE_NBYTES, Export, Format, Option, Options, Reader, as_stored, one_of, require
 
 
 class _Numbers(StoredArray):
@@ -131,17 +134,43 @@ def _write(export: Export, store: Any, options: Options) -> None:
     zarr = require("zarr")
     codec = zarr.codecs.ZstdCodec() if options["compression"] == "zstd" else None
     try:
-        with _without_warnings():
+        with _without_warnings(), _uninterrupted():
             group = zarr.create_group(store, attributes={"hypersequence": export.description})
             created = {name: _create(group, name, export, codec) for name in export.fields}
         for name, array in created.items():  # one after the other, so that pieces are just its chunks
             done = 0
             for piece in export.pieces(name):
                 stop = done + len(piece[name])
-                array[done:stop] = piece[name]
+                with _uninterrupted():
+                    array[done:stop] = piece[name]
                 done = stop
     finally:
         store.close()
+
+
+@contextmanager
+def _uninterrupted() -> Generator[None]:
+    """Have Ctrl-C wait for the end of a block of some milliseconds.
+
+    Zarr's own threads do the work, and an exception where they are waited for ends none of them: they would go on to
+    make files, and folders for them, when all of that had been removed.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield  # no exception comes here
+        return
+    came: list[tuple[int, FrameType | None]] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append((number, frame))
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            handler(*came[0])
 
 
 def _create(group: Any, name: str, export: Export, codec: Any) -> Any:
@@ -176,19 +205,15 @@ def _recognises(path: Path) -> bool:
     return path.is_dir() and any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
-def _compression(given: Any) -> str | None:
-    if given not in (None, "none", "zstd"):
-        raise ValueError("is zstd or none")
-    return None if given == "none" else given
-
-
 _OPTIONS = (
     Option("group", lambda given: str(given).strip("/"), "the group to read; by default all of them", ""),
-    Option("compression", _compression, "zstd, to compress what is written; none by default"),
+    Option("compression", one_of("none", "zstd"), "zstd, to compress what is written; none by default", "none"),
     MEMORY,
 )
 
+_FORMAT = partial(Format, options=_OPTIONS, packages=("zarr",), needs=as_stored)
+
 FORMATS = [
-    Format("zarr", "Zarr stores", (".zarr",), _open, _write_folder, _OPTIONS, _recognises, packages=("zarr",)),
-    Format("zarrzip", "zipped Zarr stores", (".zarr.zip",), _open, _write_zip, _OPTIONS, packages=("zarr",)),
+    _FORMAT("zarr", "Zarr stores", (".zarr",), _open, _write_folder, recognises=_recognises, makes_folders=True),
+    _FORMAT("zarrzip", "zipped Zarr stores", (".zarr.zip",), _open, _write_zip),
 ]

@@ -1,0 +1,149 @@
+"""Where an export is written before it gets its name: a hidden folder beside the target, which nobody else takes."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ..errors import FileError
+from ..writer.locks import is_locked, try_lock, unlock
+
+_TRIES = 5
+#: What stood in the target's place and is a folder, while the new one takes its name.
+_OLD = "old"
+
+
+class PartFolder:
+    """A folder for something that becomes the target when it is complete; for the time of a ``with`` statement.
+
+    A lock on it tells others that it is in use. What is left of a process that was killed has none, and is removed by
+    the next export to the same target: :func:`clean_up`.
+
+    Args:
+        target: A file or folder, which may exist.
+
+    Raises:
+        FileError: Its folder cannot be written.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._fd = -1
+
+    def __enter__(self) -> Self:
+        for _ in range(_TRIES):
+            self._folder = self._target.with_name(f".{self._target.name}.{secrets.token_hex(4)}.tmp")
+            try:
+                if self._begin():
+                    return self
+            except OSError as error:
+                raise FileError(f"{self._target}: cannot write into its folder: {error}") from error
+            except BaseException:
+                self._end()
+                raise
+        raise FileError(f"{self._target}: what is written there is removed as soon as it is begun; who does that?")
+
+    def _begin(self) -> bool:
+        """Make it; whether it is ours then: another process may have taken it for left over before it was locked."""
+        self._folder.mkdir()
+        if os.name != "posix":  # Windows opens no folders
+            return True
+        with suppress(FileNotFoundError):
+            self._fd = os.open(self._folder, os.O_RDONLY)
+            if try_lock(self._fd) and self._folder.exists():
+                return True
+            self._end()
+        return False
+
+    @property
+    def path(self) -> Path:
+        """What is to be written, a file or a folder."""
+        return self._folder / self._target.name
+
+    def put_in_place(self) -> None:
+        """Have it on disk, and give it the target's name, instead of what has that name by now.
+
+        Raises:
+            OSError: The file system refused; the target is what it was.
+        """
+        _flush(self.path)
+        if self._target.is_dir():  # which no rename replaces
+            self._target.rename(self._folder / _OLD)
+        self.path.replace(self._target)
+        _flush_folder(self._target.parent)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            self._end()
+        except BaseException:  # Ctrl-C came now
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        _remove(self._folder, self._target)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            unlock(fd)
+            os.close(fd)
+
+
+def _remove(folder: Path, target: Path) -> None:
+    """Remove what is left; if the target was moved aside, and nothing has come in its place, it is put back."""
+    if not target.exists() and (folder / _OLD).exists():
+        (folder / _OLD).rename(target)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def clean_up(target: Path) -> None:
+    """Remove what killed exports to a target left; a target that one of them had just moved aside is put back.
+
+    On Windows, where no lock tells whether somebody is at work, everything is left alone.
+    """
+    if os.name != "posix":
+        return
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
+    with suppress(OSError):  # a folder that may not be listed, or that has just gone
+        for path in list(target.parent.iterdir()):
+            if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+                _remove_unused(path, target)
+
+
+def _remove_unused(folder: Path, target: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        if not is_locked(fd):  # from here on nobody else has it
+            _remove(folder, target)
+    finally:
+        os.close(fd)
+
+
+def _flush(path: Path) -> None:
+    """Have the disk take everything, before it gets the name under which people look for it."""
+    inside = list(path.rglob("*")) if path.is_dir() else []
+    for each in [path, *inside]:
+        if each.is_dir():
+            _flush_folder(each)
+            continue
+        descriptor = os.open(each, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have the disk take the names in a folder, where the system can be told so."""
+    if os.name != "posix":
+        return
+    with suppress(OSError):  # network file systems that have no such call
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
