@@ -301,3 +301,77 @@ def test_the_name_of_a_part_file_is_on_disk_when_it_is_told(tmp_path: Path, monk
     monkeypatch.setattr(os, "fsync", fsync)
     assert "are in" in writer.abort()
     assert len(folders) == 1
+
+
+@pytest.mark.parametrize("go_on", [hs.HyperSequenceWriter.resume, hs.recover])
+def test_a_part_file_with_another_name_is_left_alone(tmp_path: Path, go_on: Callable[[Path], Any]) -> None:
+    """Killed between both calls that put it in place; then somebody moved what had become the target."""
+    path, moved = tmp_path / "a.hsq", tmp_path / "b.hsq"
+    begin(path).abort()
+    (part,) = parts_of(path)
+    os.link(part, moved)
+    before = moved.read_bytes()
+    with pytest.raises(hs.FileError, match="has a second name"):
+        go_on(part)
+    assert moved.read_bytes() == before
+    moved.unlink()
+    assert hs.recover(part).n_records == N
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("error", [errno.EEXIST, errno.ENOENT, errno.EIO])
+def test_an_answer_that_was_lost_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool, error: int
+) -> None:
+    """A network file system does what it was asked for, is asked again, and says that it cannot."""
+    path, name = tmp_path / "a.hsq", "replace" if overwrite else "link"
+    writer, real = begin(path, overwrite=overwrite), getattr(os, name)
+
+    def call(*arguments: Any, **options: Any) -> None:
+        real(*arguments, **options)
+        raise OSError(error, os.strerror(error))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, name, call)
+        writer.close()
+    assert_records(path, pairs, N)
+    assert parts_of(path) == []
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("then", ["close", "abort"])
+def test_ctrl_c_before_a_part_file_of_two_names_is_put_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool, then: str
+) -> None:
+    path, snapshot = tmp_path / "a.hsq", tmp_path / "snapshot"
+    writer = begin(path, overwrite=overwrite)
+    (part,) = parts_of(path)
+    os.link(part, snapshot)
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace" if overwrite else "link", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.close()
+    if then == "close":
+        writer.close()
+        assert_records(path, pairs, N)
+    else:
+        assert "was not written" in writer.abort()
+        assert part.exists()
+
+
+def test_what_was_removed_is_not_said_to_be_there(tmp_path: Path) -> None:
+    writer = begin(tmp_path / "a.hsq")
+    parts_of(tmp_path / "a.hsq")[0].unlink()
+    assert "somebody removed" in writer.abort()
+
+
+@pytest.mark.parametrize("name", ["a\0b.hsq", "a\0b.hsq.01234567.part"])
+def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    attempts = (hs.HyperSequenceWriter, hs.HyperSequenceWriter.resume, hs.recover, hs.open, hs.verify)
+    for attempt in attempts:
+        with pytest.raises(hs.HyperSequenceError):
+            attempt(tmp_path / name)

@@ -254,3 +254,78 @@ def test_a_torn_block_behind_a_hole_is_found(tmp_path: Path) -> None:
     assert last > 2
     assert found.n_blocks == 2, found.broken
     assert found.n_records == whole
+
+
+@pytest.mark.parametrize("type_name", ["S0", "U0"])
+def test_endless_text_of_no_characters(tmp_path: Path, type_name: str) -> None:
+    """NumPy goes through values of no bytes one by one."""
+    n = 1 << 40
+    header = encode_header(hs.Schema(hs.Field(type_name)), 1, n, 4096, bytes(16), 0)
+    frame = Frame(0, 4096, 0, n - 1, 192, 192, (Chunk(192, 0, 0, b""),))
+    part = tmp_path / "a.hsq.0123abcd.part"
+    part.write_bytes(header + encode_frame(frame, bytes(16)) + bytes(64))
+    program = "import sys, hypersequence as hs; print(hs.recover(sys.argv[1], sys.argv[2]).n_records)"
+    command = [sys.executable, "-c", program, str(part), str(tmp_path / "out.hsq")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.strip() == str(n - 1) or "HyperSequenceError" in done.stderr or "ArgumentError" in done.stderr
+    program = "import sys, hypersequence as hs; print(hs.HyperSequenceWriter.resume(sys.argv[1]).n_records)"
+    done = subprocess.run([sys.executable, "-c", program, str(part)], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == str(n - 1), done.stderr
+
+
+def test_frames_at_every_place_that_seem_to_reach_to_the_end(tmp_path: Path) -> None:
+    header = encode_header(hs.Schema(hs.Field("uint8")), 1, 1, 128, bytes(16), 0)
+    nbytes = 2 << 20
+    head = b"HSQBLOCK" + bytes(16)
+    frames = bytearray()
+    for number in range(nbytes // 128):
+        length = (nbytes - 128 * number) // 64 * 64
+        numbers = number, 4096 + 128 * number, number, 1, 128, length, 1, 0, 0
+        frames += (head + struct.pack("<QQQQQIIII", *numbers)).ljust(128, b"\1")
+    part = tmp_path / "a.hsq.0123abcd.part"
+    part.write_bytes(header + frames)
+    started = time.monotonic()
+    assert hs.recover(part, tmp_path / "out.hsq").n_records == 0
+    assert time.monotonic() - started < 30  # each to its end it would be minutes
+
+
+def test_a_footer_that_names_its_metadata_many_times(tmp_path: Path) -> None:
+    path = tmp_path / "a.hsq"
+    with hs.HyperSequenceWriter(path, 4) as writer:
+        writer.extend(*pairs(0, 8))
+    data = path.read_bytes()
+    footer = int.from_bytes(data[-96:-88], "little")
+    text = b'{"a":"' + b"x" * 2_000_000 + b'"'
+    row = struct.pack("<8sQQII", b"usermeta", 4 + 32 * 250, len(text), zlib.crc32(text), 0)
+    rows = row * 250
+    (tmp_path / "b.hsq").write_bytes(data[:footer] + struct.pack("<I", 250) + rows + text)
+    started = time.monotonic()
+    found = hs.recover(tmp_path / "b.hsq", tmp_path / "out.hsq")
+    assert (found.n_records, found.user_meta) == (8, {})
+    assert time.monotonic() - started < 20
+
+
+LITTLE = """
+import resource, sys
+import hypersequence as hs
+now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + (300 << 20),) * 2)
+try:
+    hs.recover(sys.argv[1], sys.argv[2])
+except hs.FileError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
+def test_a_record_for_which_there_is_no_memory(tmp_path: Path) -> None:
+    n = 128 << 20
+    header = encode_header(hs.Schema(hs.Field("uint8", (n,))), 1, 1, n + 4096, bytes(16), 0)
+    frame = Frame(0, 4096, 0, 1, 192 + n, 192, (Chunk(192, n, n, xxh3(bytes(n))),))
+    part = tmp_path / "a.hsq.0123abcd.part"
+    part.write_bytes(header + encode_frame(frame, bytes(16)))
+    os.truncate(part, 4096 + 192 + n)
+    command = [sys.executable, "-c", LITTLE, str(part), str(tmp_path / "out.hsq")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "too little memory" in done.stdout, done.stderr
+    assert not (tmp_path / "out.hsq").exists()

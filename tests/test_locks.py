@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -150,3 +151,31 @@ def test_an_old_part_file_that_cannot_be_removed(tmp_path: Path, monkeypatch: py
         writer.append(3)
     with hs.open(path) as seq:
         assert seq.records[:][0].tolist() == [0, 1, 2, 3]
+
+
+FORKING = """
+import os, signal, sys, time
+import hypersequence as hs
+writer = hs.HyperSequenceWriter(sys.argv[1], 4, block_nbytes=500)
+for number in range(100):
+    writer.append(float(number))
+child = os.fork()
+if child:
+    print(child, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(60)
+"""
+
+
+def test_a_child_does_not_hold_the_lock_of_a_writer_that_was_killed(tmp_path: Path) -> None:
+    path = tmp_path / "a.hsq"
+    process = subprocess.Popen([sys.executable, "-c", FORKING, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    try:
+        process.wait()
+        with hs.HyperSequenceWriter.resume(path) as writer:
+            assert writer.n_records > 0
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.stdout.close()

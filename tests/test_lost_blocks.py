@@ -189,18 +189,61 @@ def test_a_frame_that_was_not_cut_off_is_no_block(tmp_path: Path, monkeypatch: p
     assert hs.verify(tmp_path / "killed.hsq").ok
 
 
-def test_nothing_is_taken_from_behind_a_short_block(tmp_path: Path) -> None:
-    """What stands there is of an older, longer state of a file with the same id."""
-    part = left_behind(tmp_path / "a.hsq", pairs, 150)
-    shorter = left_behind(tmp_path / "b.hsq", pairs, 30)
-    header = header_of(part)
-    data = bytearray(part.read_bytes())
-    new = shorter.read_bytes()
-    assert header.block_records < 30 < 2 * header.block_records
-    data[: len(new)] = new
+def test_whole_blocks_behind_an_older_state_of_one_are_saved(tmp_path: Path) -> None:
+    """The write of one sector was lost: the frame is that of a time at which the block was the last, and short."""
+    path = tmp_path / "a.hsq"
+    older = left_behind(path, pairs, 150, block_nbytes=700).read_bytes()
+    writer = hs.HyperSequenceWriter.resume(path)
+    writer.extend(*pairs(150, 1000))
+    writer.abort()
+    (part,) = tmp_path.glob("*.part")
+    header, data = header_of(part), bytearray(part.read_bytes())
+    at = header.nbytes + 149 // header.block_records * header.stride
+    data[at : at + 256] = older[at : at + 256]
+    part.write_bytes(data)
+    size = (149 // header.block_records + 1) * header.block_records
+    found = hs.recover(part, tmp_path / "out.hsq")
+    assert [(error.rule, error.first_record, error.last_record) for error in found.broken] == [("I2", 150, size - 1)]
+    with hs.open(tmp_path / "out.hsq") as seq:
+        assert seq.records[:][1].tolist() == [*range(150), *range(size, 1000)]
+    with pytest.raises(hs.FileError, match="whole ones lie behind the first"):
+        hs.recover(part)
+    assert part.read_bytes() == data
+
+
+def test_a_byte_too_many_costs_nothing_in_place(tmp_path: Path) -> None:
+    part = finished(tmp_path)
+    header, data = header_of(part), part.read_bytes()
+    at = header.nbytes + header.stride + 300
+    part.write_bytes(data[:at] + b"x" + data[at:])
+    with pytest.raises(hs.FileError, match=r"more than a writer leaves that was killed.*-o OUT"):
+        hs.recover(part)
+    assert len(part.read_bytes()) == len(data) + 1
+    assert hs.recover(part, tmp_path / "out.hsq").n_records == header.block_records
+
+
+def test_metadata_are_found_by_the_end_although_the_index_is_lost(tmp_path: Path) -> None:
+    part = finished(tmp_path)
+    header, data = header_of(part), bytearray(part.read_bytes())
+    index = int.from_bytes(data[-112:-104], "little")
+    last = header.nbytes + 199 // header.block_records * header.stride
+    data[last : index + 64] = bytes(index + 64 - last)
     part.write_bytes(data)
     found = hs.recover(part, tmp_path / "out.hsq")
-    assert (found.n_records, found.broken) == (30, ())
+    assert (found.user_meta, len(found.broken)) == ({"note": "kept"}, 1)
+    assert hs.recover(part).user_meta == {"note": "kept"}
+
+
+def test_records_of_a_block_are_damaged_before_a_hole(tmp_path: Path) -> None:
+    part = finished(tmp_path)
+    blank(part, range(3, 6), hole=True)
+    header = header_of(part)
+    with part.open("r+b") as file:
+        file.seek(header.nbytes + 2 * header.stride + 300)
+        file.write(b"damage")
+    found = hs.recover(part, tmp_path / "out.hsq")
+    assert [type(error) for error in found.broken] == [hs.ChecksumError, hs.FormatError]
+    assert [(error.block, error.facts.get("last_block")) for error in found.broken] == [(2, None), (3, 5)]
 
 
 def test_an_end_with_another_digest_is_written_anew(tmp_path: Path) -> None:
@@ -221,6 +264,34 @@ def test_a_file_that_went_on_otherwise_is_not_overwritten(tmp_path: Path) -> Non
         with hs.HyperSequenceWriter(name, 4, block_nbytes=700, **FIXED) as writer:
             writer.extend(*pairs(0, 96))
             writer.extend(*pairs(first + 96, first + 150))
+    os.truncate(path, path.stat().st_size - 1)
+    before = path.read_bytes()
+    with pytest.raises(hs.FileError, match="no copy of this file"):
+        hs.repair(path, other)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_went_on_is_not_cut_to_its_copy(tmp_path: Path) -> None:
+    path, good = tmp_path / "a.hsq", tmp_path / "good.hsq"
+    part = left_behind(path, pairs, 96, block_nbytes=700)
+    shutil.copy(part, tmp_path / "good.hsq.0123abcd.part")
+    hs.recover(tmp_path / "good.hsq.0123abcd.part")
+    with hs.HyperSequenceWriter.resume(path) as writer:
+        writer.extend(*pairs(96, 200))
+    os.truncate(path, path.stat().st_size - 1)
+    before = path.read_bytes()
+    with pytest.raises(hs.FileError, match="no copy of this file"):
+        hs.repair(path, good)
+    assert path.read_bytes() == before
+
+
+def test_a_last_block_that_went_on_otherwise_is_not_overwritten(tmp_path: Path) -> None:
+    """Of fewer records than the other's, but its own."""
+    path, other = tmp_path / "a.hsq", tmp_path / "b.hsq"
+    for name, n in ((path, 5), (other, 15)):
+        with hs.HyperSequenceWriter(name, 4, block_nbytes=700, **FIXED) as writer:
+            writer.extend(*pairs(0, 96))
+            writer.extend(*pairs(n * 1000, n * 1000 + n))
     os.truncate(path, path.stat().st_size - 1)
     before = path.read_bytes()
     with pytest.raises(hs.FileError, match="no copy of this file"):

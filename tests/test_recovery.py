@@ -194,7 +194,7 @@ def test_blocks_around_a_broken_one_are_saved(tmp_path: Path, where: str, broken
         assert f"block {block}" in str(error) and str(part) in str(error)
         assert isinstance(error, hs.ChecksumError) is (where == "records")
     if any(block < last_whole for block in broken):
-        with pytest.raises(hs.FileError, match="have all whole ones written to another file"):
+        with pytest.raises(hs.FileError, match="have all whole blocks written to another file"):
             hs.recover(part)
         assert part.read_bytes() == before
         assert not path.exists()
@@ -412,8 +412,17 @@ def test_a_part_file_whose_metadata_are_damaged(tmp_path: Path) -> None:
         writer.user_meta()["note"] = "lost"
     part = path.rename(tmp_path / "a.hsq.0123abcd.part")
     damage(part, part.stat().st_size - 130)
-    assert hs.recover(part).user_meta == {}
-    assert hs.verify(path).ok
+    before = part.read_bytes()
+    with pytest.raises(hs.FileError, match=r"user metadata are damaged.*-o OUT"):
+        hs.recover(part)
+    assert part.read_bytes() == before
+    found = hs.recover(part, tmp_path / "out.hsq")
+    assert (found.n_records, found.user_meta, [error.rule for error in found.broken]) == (50, {}, ["F3"])
+    with pytest.warns(RuntimeWarning, match="user metadata have to be given again"):
+        writer = hs.HyperSequenceWriter.resume(path)
+    with writer:
+        writer.extend(*pairs(50, 60))
+    assert_records(path, pairs, 60)
 
 
 # --- going on --------------------------------------------------------------------------------------------------------
@@ -508,7 +517,7 @@ def test_blocks_behind_a_broken_one_are_written_again(tmp_path: Path) -> None:
     undisturbed, limits, size = path.read_bytes(), ends(path), block_records(path)
     part = path.rename(tmp_path / "a.hsq.0123abcd.part")
     damage(part, limits[2] - 1)
-    with pytest.warns(RuntimeWarning, match="block 2.*2 whole blocks behind it"):
+    with pytest.warns(RuntimeWarning, match="block 2.*behind the first 48 records.*2 whole blocks too"):
         writer = hs.HyperSequenceWriter.resume(path)
     assert writer.n_records == 2 * size
     writer.extend(*pairs(2 * size, 120))

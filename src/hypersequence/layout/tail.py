@@ -162,6 +162,7 @@ def find_meta(data: bytes, path: str) -> dict[str, Any]:
         if tag == SECTION_META:
             with suppress(FormatError):
                 return parse_meta(data[at : at + length], path, Section(at, length, crc))
+            break  # there can be one
     return {}
 
 

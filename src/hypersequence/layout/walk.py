@@ -120,7 +120,7 @@ class BlockWalk:
         try:
             if claimed_number(self._read(start, FRAME_HEAD_NBYTES)) == number:
                 return True
-            if number and self._has_index(number, align(end), index_nbytes):
+            if number and self.has_index(number, align(end), index_nbytes):
                 return False
             if number == 0 and begins_footer(bytes(self._read(start, 32)), self._file_nbytes - start):
                 return False  # of a file of no records
@@ -133,10 +133,18 @@ class BlockWalk:
             return True
         return False
 
-    def _has_index(self, n_blocks: int, offset: int, entry_nbytes: int) -> bool:
+    def has_index(self, n_blocks: int, offset: int, entry_nbytes: int) -> bool:
         """Whether an index of so many blocks seems to stand there, cut off or not.
 
         Its first entry is the frame of block 0; what comes next tells it from that block itself in a wrong place.
+
+        Args:
+            n_blocks: Blocks, one at least.
+            offset: Where the index would begin.
+            entry_nbytes: Length of the frame of block 0.
+
+        Raises:
+            FormatError: The disk does not give what stands there.
         """
         if not begins_index(bytes(self._read(offset, FRAME_HEAD_NBYTES)), self._header.file_id):
             return False
@@ -170,7 +178,7 @@ class BlockWalk:
         header, path, place = self._header, self._path, self.place(number)
         at = place if at is None else at
         try:
-            data = self._frame_bytes(at)
+            data = self._frame_bytes(at, self._longest_frame(number, first))
         except FormatError as error:
             raise placed(error, path, f"block {number}", block=number, offset=error.offset) from None
         frame = parse_frame(data, path, header.file_id, self._record_nbytes, number)
@@ -189,7 +197,13 @@ class BlockWalk:
             fail(path, "I4", f"block {number} of {frame.nbytes} bytes is longer than the stride of {header.stride}")
         return frame, data[: frame.frame_nbytes]
 
-    def _frame_bytes(self, at: int) -> bytes:
+    def _longest_frame(self, number: int, first: Frame | None) -> int:
+        """How long a frame can be. No more than that is read at each place, however much is claimed there."""
+        if first is not None:
+            return first.frame_nbytes
+        return min(MAX_FRAME_NBYTES, self._header.stride) if number else MAX_FRAME_NBYTES
+
+    def _frame_bytes(self, at: int, longest: int) -> bytes:
         """Those of a frame, as long as it says that it is, and perhaps some behind it."""
         at = min(at, self._file_nbytes)
         left = self._file_nbytes - at
@@ -197,7 +211,7 @@ class BlockWalk:
             data = bytes(self._read(at, min(_FRAME_READ_NBYTES, self._header.stride, left)))
         except FormatError:  # perhaps of what stands behind it
             data = bytes(self._read(at, min(FRAME_HEAD_NBYTES, left)))
-        if len(data) < (claimed := min(claimed_nbytes(data), MAX_FRAME_NBYTES, left)):
+        if len(data) < (claimed := min(claimed_nbytes(data), longest, left)):
             data = bytes(self._read(at, claimed))
         return data
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -11,11 +12,11 @@ from ..errors import FileError, FormatError
 from ..layout import (
     MAX_HEADER_NBYTES,
     TRAILER_NBYTES,
+    BlockWalk,
+    Frame,
     Header,
     Parts,
-    check_place,
     open_parts,
-    parse_frame,
     parse_header,
     parse_trailer,
 )
@@ -80,7 +81,7 @@ def _make_equal(path: Path, source: FileHandle, *, progress: bool) -> int:
         is_copy = _is_copy(file, nbytes, source, parts.header, str(path))
         # A trailer, which has a digest of everything, settles it.
         settled = is_copy and _same_trailer(file, nbytes, source, parts.header, str(path))
-        if not is_copy or not (settled or _same_frames(file, source, parts, str(path))):
+        if not is_copy or not (settled or _same_frames(file, nbytes, source, parts, str(path))):
             raise FileError(
                 f"{path}: {source.path} is no copy of this file but another one (or both ends of this one are "
                 "damaged, so that nobody can tell): replace the file as a whole",
@@ -120,26 +121,45 @@ def _same_trailer(file: IO[bytes], nbytes: int, source: FileHandle, header: Head
     return data == source.read(source.nbytes - TRAILER_NBYTES, TRAILER_NBYTES)
 
 
-def _same_frames(file: IO[bytes], source: FileHandle, parts: Parts, path: str) -> bool:
-    """Whether no frame says that its block is another one than the source's: files may have been given one id.
+def _same_frames(file: IO[bytes], nbytes: int, source: FileHandle, parts: Parts, path: str) -> bool:
+    """Whether no sound block is another one than the source's: files may have been given one id.
 
-    A frame that is damaged says nothing, nor does one of another place. One of fewer records is what the disk still
-    shows where a write was lost, if there is any frame that is the source's.
+    A frame that is damaged says nothing, nor does one of another place. A block of fewer records is what the disk still
+    shows where a write was lost, if those are the source's.
     """
-    sizes = [column.field.nbytes for column in parts.header.schema.columns]
+    walk = BlockWalk(partial(_read, file), nbytes, parts.header, path)
     n_same = n_older = 0
     for number in range(parts.trailer.n_blocks):
         frame, head = parts.index.entry(source.read, number, parts.first if number else None)
-        if (have := _read(file, frame.offset, len(head))) == head:
+        if _read(file, frame.offset, len(head)) == head:
             n_same += 1
             continue
         with suppress(FormatError):
-            found = parse_frame(have, path, parts.header.file_id, sizes, number)
-            check_place(found, path, (number, frame.offset, frame.first_record, found.n_records))
+            found, _ = walk.frame(number)
             if found.n_records >= frame.n_records:
                 return False
-            n_older += 1
+            if any(walk.problem(found, run) for run in walk.runs(found)):
+                n_older += 1
+            elif _same_records(file, source, found, frame):
+                n_same += 1
+            else:
+                return False
+    for number in range(parts.trailer.n_blocks, walk.n_places):  # it may have gone on
+        with suppress(FormatError):
+            walk.frame(number, parts.first)
+            return False
     return n_same > 0 or n_older == 0
+
+
+def _same_records(file: IO[bytes], source: FileHandle, found: Frame, frame: Frame) -> bool:
+    """Whether a block begins with the records of another, in whose place it is."""
+    for mine, theirs in zip(found.chunks, frame.chunks, strict=True):
+        for at in range(0, mine.nbytes, _PIECE_NBYTES):
+            nbytes = min(_PIECE_NBYTES, mine.nbytes - at)
+            have = _read(file, found.offset + mine.offset + at, nbytes)
+            if have != source.read(frame.offset + theirs.offset + at, nbytes):
+                return False
+    return True
 
 
 def _mend(file: IO[bytes], source: FileHandle, start: int, bar: ByteProgress) -> int:

@@ -50,7 +50,10 @@ class FileHandle:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        kind = os.stat(path).st_mode  # noqa: PTH116 - paths stay str here, any bytes a file system allows
+        try:
+            kind = os.stat(path).st_mode  # noqa: PTH116 - paths stay str here, any bytes a file system allows
+        except ValueError as error:
+            raise FileError(f"{path!r} is no name that a file can have: {error}", path=path) from error
         if stat.S_ISDIR(kind):
             raise FileError(f"{path} is a directory; open the files in it with hypersequence.open({path + '/*.hsq'!r})")
         if not stat.S_ISREG(kind):  # opening a pipe would wait for somebody to write into it

@@ -224,7 +224,8 @@ class HyperSequenceWriter:
             row = self._n - self._ending.known.n_records
             count = min(n_records - done, self._block_records - row)
             for target, array in zip(self._targets, arrays, strict=True):
-                target.rows[row : row + count] = array[done : done + count]
+                if target.rows.itemsize:  # NumPy would go through those of no bytes one by one
+                    target.rows[row : row + count] = array[done : done + count]
             self._n += count
             done += count
             if row + count == self._block_records:
@@ -355,6 +356,8 @@ class HyperSequenceWriter:
                 return f"{told}; {error}"
             return told
         doubt = "" if part.keep() else ", as far as the disk has taken them, "
+        if not os.path.lexists(part.path):
+            return f"{part.target} was not written; somebody removed {part.path}, where the records were"
         return (
             f"{part.target} was not written; the first {n_records:,} of the records appended are in {part.path}{doubt} "
             f"(`hsq recover {part.path}` makes a file of them, HyperSequenceWriter.resume goes on with it)"
@@ -367,7 +370,11 @@ class HyperSequenceWriter:
             FileError: It could not be removed.
         """
         part = self._part
-        if part is None or os.getpid() != self._pid or part.placed:
+        try:
+            placed = part is None or os.getpid() != self._pid or part.placed
+        except FileError:  # nobody can tell: it may be complete
+            placed = True
+        if part is None or placed:
             self.abort()
             return
         self._forget()

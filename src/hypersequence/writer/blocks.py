@@ -185,7 +185,8 @@ class FileBuilder:
         else:  # the only block: nothing has to lie where other blocks have it
             buffer = BlockBuffer(self._header.schema, block_geometry(self._record_nbytes, n_records))
             for target, column in zip(buffer.columns, self.buffer.columns, strict=True):
-                target[:] = column[:n_records]
+                if target.itemsize:  # NumPy would go through values of no bytes one by one
+                    target[:] = column[:n_records]
         self._add(buffer, n_records)
 
     def _add(self, buffer: BlockBuffer, n_records: int) -> None:

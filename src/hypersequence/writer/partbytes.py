@@ -22,11 +22,15 @@ class PartBytes:
                 what = "a directory" if path.is_dir() else "no regular file"
                 raise FileError(f"{path} is {what}; give one part file", path=str(path))
             self._file = path.open("rb", buffering=0)
-        except OSError as error:
+            try:
+                self.nbytes = self._file.seek(0, 2)
+            except BaseException:
+                self._file.close()
+                raise
+        except (OSError, ValueError) as error:
             if isinstance(error, FileError | FileNotFoundError):
                 raise
             raise FileError(f"{path}: cannot be opened: {error}", path=str(path)) from error
-        self.nbytes = self._file.seek(0, 2)
         self._memory = bytearray()
         self._held = (0, 0)
 

@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 import stat
+import weakref
 from pathlib import Path
 
 from ..errors import FileError
@@ -36,36 +37,52 @@ class PartFile:
         self._fd = -1  # first, for __del__
         self.path, self.target = path, target
         self._overwrite = overwrite
-        self._unsafe = self._moving = self._placed = False
+        self._unsafe = self._placed = False
+        self._n_names: int | None = None  # how many it had before it was to be put in place
         #: Whether it was made by us, and not taken up.
         self.is_new = False
         self.nbytes = 0
+        _all.add(self)
 
     def __del__(self) -> None:
-        # Ctrl-C may have come before anybody had it. Not unlocked: in a forked child the lock is the parent's.
-        if self._fd >= 0:
+        self.let_go()  # Ctrl-C may have come before anybody had it
+
+    def let_go(self) -> None:
+        """Close the descriptor and nothing else: in a forked child, the lock and the name are the parent's."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
             with contextlib.suppress(OSError):
-                os.close(self._fd)
+                os.close(fd)
 
     @property
     def placed(self) -> bool:
         """Whether it has become the target, so that its bytes must not change any more.
 
         The file system is asked, since Ctrl-C may have come between the renaming and the note that is made of it. Not
-        for the target, which somebody may have moved on: what has left its own name, or has a second one, was placed.
+        for the target, which somebody may have moved on: what has left its own name, or has one more, was placed.
 
         Raises:
-            FileError: The file system does not tell.
+            FileError: The file system does not tell, or the file has gone.
         """
-        if self._placed or not self._moving or self.path == self.target:
+        if self._placed or self._n_names is None or self.path == self.target:
             return self._placed
         try:
-            if self._fd < 0:
-                return not self.path.exists()
-            return os.fstat(self._fd).st_nlink > 1 or not _is_there(self._fd, self.path)
+            has_moved = self._has_moved()
+            gone = not has_moved and self._fd >= 0 and not _is_there(self._fd, self.path)
         except OSError as error:
             text = f"whether it was put in place cannot be found out: {error}"
             raise FileError(f"{self.path}: {text}", path=str(self.path)) from error
+        if gone:
+            text = "is gone: somebody removed it, or what it had become"
+            raise FileError(f"{self.path}: {text}", path=str(self.path))
+        return has_moved
+
+    def _has_moved(self) -> bool:
+        """Whether it has another name than before, since that was tried."""
+        if self._fd < 0:
+            return not self.path.exists() and self.target.exists()
+        n_names = os.fstat(self._fd).st_nlink
+        return n_names > (self._n_names or 0) or (n_names > 0 and not _is_there(self._fd, self.path))
 
     @classmethod
     def create(cls, target: Path, *, overwrite: bool) -> PartFile:
@@ -108,7 +125,7 @@ class PartFile:
             part._take_hold()
         except BaseException as error:
             part._release()
-            if isinstance(error, FileError | FileNotFoundError) or not isinstance(error, OSError):
+            if isinstance(error, FileError | FileNotFoundError) or not isinstance(error, OSError | ValueError):
                 raise
             raise FileError(f"{path}: cannot be opened for writing: {error}", path=str(path)) from error
         return part
@@ -131,6 +148,8 @@ class PartFile:
             problem = "was being put in place right now"
         elif target != path and target.exists() and target.samefile(path):
             problem = f"is a second name of {target}, which is complete; remove it"
+        elif target != path and os.fstat(self._fd).st_nlink > 1:  # it was complete, perhaps, and moved on
+            problem = "has a second name, whose file would change; go on with a copy of it, or remove one of them"
         if problem:
             raise FileError(f"{path}: {problem}", path=str(path))
         self.nbytes = os.lseek(self._fd, 0, os.SEEK_END)
@@ -253,7 +272,7 @@ class PartFile:
 
     def _move(self) -> None:
         """Give it the name of its target."""
-        self._moving = True
+        self._n_names = os.fstat(self._fd).st_nlink
         if not _MOVES_OPEN_FILES:
             self._release()  # elsewhere its lock is held until the move is done
         try:
@@ -262,12 +281,14 @@ class PartFile:
             else:
                 self._link()
         except OSError as error:
-            self._moving = False
+            if self._has_moved():  # network file systems ask again if an answer was lost, and are told that it is done
+                return
+            self._n_names = None
+            if isinstance(error, FileNotFoundError):
+                raise FileError(f"{self.path}: is gone, somebody removed it: {error}", path=str(self.path)) from error
             if self._fd < 0:  # it has to be open for another try
                 self._fd = os.open(self.path, _FLAGS)
                 try_lock(self._fd, quiet_s=0)
-            if isinstance(error, FileNotFoundError):
-                raise FileError(f"{self.path}: is gone, somebody removed it: {error}", path=str(self.path)) from error
             raise
 
     def _link(self) -> None:
@@ -341,6 +362,20 @@ class PartFile:
                 os.close(fd)
 
 
+#: All that have not been collected, for children that are forked.
+_all: weakref.WeakSet[PartFile] = weakref.WeakSet()
+
+
+def _let_go_of_all() -> None:
+    """In a forked child, which would hold the locks of a parent that is killed."""
+    for part in list(_all):
+        part.let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_of_all)
+
+
 def _is_there(fd: int, path: Path) -> bool:
     """Whether a descriptor is that of the file with this name, which others may have removed or renamed."""
     try:
@@ -355,12 +390,12 @@ def _exists(target: Path) -> FileError:
 
 def _replaceable(target: Path, *, overwrite: bool) -> Path:
     """The file itself, if there can be one under this name: a link is followed, so that it stays and the data move."""
-    target = Path(os.path.realpath(target))
     try:
+        target = Path(os.path.realpath(target))
         status: os.stat_result | None = target.stat()
     except FileNotFoundError:
         status = None
-    except OSError as error:  # a name that is too long, a folder that may not be entered
+    except (OSError, ValueError) as error:  # a name that is too long, a folder that may not be entered
         raise FileError(f"{target}: cannot be written: {error}", path=str(target)) from error
     if status is None:
         return target

@@ -89,11 +89,11 @@ def target_of(path: Path) -> Path:
 
 def parts_of(target: Path) -> list[StalePart]:
     """The part files of a target, oldest first."""
-    target = Path(os.path.realpath(target))
     try:
+        target = Path(os.path.realpath(target))
         mine = [path for path in target.parent.iterdir() if path != target and target_of(path) == target]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise FileError(f"{target}: its folder cannot be listed ({error}); give the part file's path") from error
     return sorted((part for path in mine if (part := _look_at(path)) is not None), key=lambda part: -part.age_s)

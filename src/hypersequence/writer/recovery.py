@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileError, FormatError
-from ..layout import DEFAULT_BLOCK_NBYTES
+from ..layout import DEFAULT_BLOCK_NBYTES, UNREADABLE
 from ..progress import ByteProgress
 from .api import HyperSequenceWriter
 from .partfile import PartFile
@@ -31,8 +31,8 @@ class Recovered:
         broken: What is wrong with what is missing. Where the end of the file is sound, with every block that it counts;
             else with those that lie before a whole one, and with the one behind the
             last whole one if something of it is there (a writer that was killed leaves one, as a rule); and with all
-            that the disk does not give, user metadata too. Blocks in a row of which nothing is there are told as one:
-            from ``block`` to ``last_block``.
+            that the disk does not give, and user metadata that are damaged. Blocks in a row of which nothing is there
+            are told as one: from ``block`` to ``last_block``.
         user_meta: The user metadata; empty where they are lost or had not been written.
     """
 
@@ -62,7 +62,8 @@ def recover(
             that it has by now. ``None`` (default) completes ``part`` itself, which
             takes no more space and writes nothing but the missing end, and gives it the name that it was to have;
             bytes behind the last whole block go. That is refused where a broken block lies before a whole one, since
-            a file cannot leave out a block: give ``out``, and the others are put together.
+            a file cannot leave out a block, or more comes behind the last whole one than a killed writer leaves: give
+            ``out``, and the others are put together.
         overwrite: Replace a file that exists under the new name.
         progress: Show a progress bar on a terminal.
 
@@ -88,7 +89,14 @@ def recover(
     if Path(os.path.realpath(out)) == Path(os.path.realpath(path)):
         raise FileError(f"{path}: is what is recovered from; give another name, or none to complete it in place")
     with Remains(path) as remains, ByteProgress(f"recovering {path.name}", remains.nbytes, progress) as bar:
-        return _copy(remains, Path(out), bar, overwrite=overwrite)
+        try:
+            return _copy(remains, Path(out), bar, overwrite=overwrite)
+        except MemoryError as error:
+            nbytes = remains.header.schema.record_nbytes
+            raise FileError(
+                f"{path}: there is too little memory for three times one of its records, of {nbytes:,} bytes",
+                path=str(path),
+            ) from error
 
 
 def _complete(path: Path, *, overwrite: bool, progress: bool) -> Recovered:
@@ -101,13 +109,14 @@ def _complete(path: Path, *, overwrite: bool, progress: bool) -> Recovered:
                 raise FileError(f"{path}: has its end; `hsq verify` tells whether it is sound", path=str(path))
             with ByteProgress(f"checking {path.name}", remains.nbytes, progress) as bar:
                 found = remains.look(bar.advance)
-            _ensure_nothing_is_lost(path, found)
-            ending, meta = remains.ending(found.heads), remains.user_meta(found.heads)
+            _ensure_nothing_is_lost(path, remains, found)
+            ending, meta = remains.ending(found.heads), _meta_in_place(remains, found.heads)
             is_complete = remains.is_complete(found)
             dirty = list(remains.dirty_gaps(found.heads))
-        if found.torn is not None:
-            file.write_over(found.heads[found.torn], remains.walk.place(found.torn))
-            file.flush()  # its copy goes next
+        for number in found.torn:
+            file.write_over(found.heads[number], remains.walk.place(number))
+        if found.torn:
+            file.flush()  # the copy goes next
         for offset, nbytes in dirty:
             file.write_over(bytes(nbytes), offset)
         if not is_complete:
@@ -120,14 +129,34 @@ def _complete(path: Path, *, overwrite: bool, progress: bool) -> Recovered:
     return Recovered(file.target, known.n_records, known.n_blocks, tuple(found.broken), meta)
 
 
-def _ensure_nothing_is_lost(path: Path, found: Found) -> None:
-    """Refuse to cut off whole blocks, or what the disk may give another time, or to make an empty file."""
+def _meta_in_place(remains: Remains, heads: list[bytes]) -> dict[str, Any]:
+    """The user metadata; damaged ones are not written over."""
+    try:
+        return remains.user_meta(heads)
+    except FormatError as error:
+        if error.rule == UNREADABLE:
+            raise
+        raise FileError(f"{error}; {_elsewhere(remains.path)}", path=str(remains.path)) from error
+
+
+def _elsewhere(path: Path) -> str:
+    return f"nothing was changed: have all whole blocks written to another file, `hsq recover {path} -o OUT`"
+
+
+def _ensure_nothing_is_lost(path: Path, remains: Remains, found: Found) -> None:
+    """Refuse to cut off whole blocks, what the disk may give another time, or much else; or to make an empty file."""
     if found.unreadable is not None:
         raise found.unreadable
     if found.behind:
         raise FileError(
             f"{path}: {found.n_broken} blocks are broken, and {len(found.behind)} whole ones lie behind the first "
-            f"({found.broken[0]}); have all whole ones written to another file: `hsq recover {path} -o OUT`",
+            f"({found.broken[0]}); {_elsewhere(path)}",
+            path=str(path),
+        )
+    if remains.goes_on_for_long(found.heads):
+        raise FileError(
+            f"{path}: behind the first {found.n_records} records comes more than a writer leaves that was killed, and "
+            f"would be cut off; {_elsewhere(path)}",
             path=str(path),
         )
     if found.broken and not found.heads:
@@ -172,7 +201,7 @@ def _copy_into(writer: HyperSequenceWriter, remains: Remains, bar: ByteProgress)
             writer.extend(*build(arrays))
     try:
         writer.user_meta().update(remains.user_meta(heads, n_missing if heads else len(broken)))
-    except FormatError as error:  # the disk does not give them
+    except FormatError as error:  # they are damaged, or the disk does not give them
         broken.append(error.with_traceback(None))
     meta = dict(writer.user_meta())
     return Recovered(remains.path, writer.n_records, len(heads), tuple(broken), meta)

@@ -30,6 +30,7 @@ from ..layout import (
     guarded,
     header_nbytes,
     open_parts,
+    parse_footer,
     parse_frame,
     parse_header,
     parse_trailer,
@@ -74,7 +75,7 @@ class Found:
     ``heads`` are the frames of the whole blocks that stand in a row from block 0 on; ``behind`` are the numbers of
     whole blocks behind the first that is not. ``broken`` says what is wrong with the others, ``n_broken`` of them, of
     which some in a row may be told as one; ``unreadable`` is the first of them of which the disk does not give
-    all. ``torn`` is the number of a block whose frame has to be put in its place again.
+    all. ``torn`` are the numbers of blocks whose frames have to be put in their places again.
     """
 
     heads: list[bytes] = field(default_factory=list[bytes])
@@ -83,7 +84,7 @@ class Found:
     n_broken: int = 0
     unreadable: FormatError | None = None
     n_records: int = 0
-    torn: int | None = None
+    torn: list[int] = field(default_factory=list[int])
 
 
 class _Broken(NamedTuple):
@@ -146,7 +147,7 @@ class Remains:
             else:
                 found.heads.append(head)
                 found.n_records += frame.n_records
-                found.torn = number if torn else None
+                found.torn += [number] if torn else []
         return found
 
     def blocks(
@@ -164,7 +165,7 @@ class Remains:
         """
         trailer = self._trailer()
         n_places = self.walk.n_places if trailer is None else trailer.n_blocks
-        first: Frame | None = None
+        first = short = None
         broken: list[_Broken] = []
         end, number = self.header.nbytes, 0
         while number < n_places:
@@ -175,24 +176,36 @@ class Remains:
             try:
                 frame, head, torn = self._whole(number, first)
             except FormatError as error:
+                _note(broken, _Broken(number, number, error.with_traceback(None)))  # it would keep what was read
                 following = min(self._behind_hole(following), n_places)
-                _note(broken, _Broken(number, following - 1, error.with_traceback(None)))  # it would keep what was read
+                if following > number + 1:
+                    _note(broken, _Broken(number + 1, following - 1, self._nothing_at(number + 1)))
             else:
+                if short is not None:  # which no block can come behind
+                    yield short.number, self._older(short, self.header.block_records)
+                    short = None
                 first, end = first or frame, frame.offset + frame.nbytes
                 yield from map(self._told, broken)
                 broken.clear()
                 yield number, (frame, head, torn)
-                if trailer is not None and (problem := self._problem_of_older(frame, trailer)) is not None:
-                    yield number, problem
+                if trailer is not None:
+                    n_records = min(self.header.block_records, trailer.n_records - frame.first_record)
+                    if frame.n_records < n_records:
+                        yield number, self._older(frame, n_records)
                 elif frame.n_records < self.header.block_records:
-                    return  # no block comes behind a short one
+                    short = frame
             step(min((following - number) * self.header.stride, self.nbytes - place))
             number = following
         if trailer is not None:
             yield from map(self._told, broken)
-            return
-        # Something else may stand there: the index, or what an earlier file left.
-        index_nbytes = 0 if first is None else first.frame_nbytes
+        elif short is None:
+            yield from self._begun(broken, end, 0 if first is None else first.frame_nbytes)
+
+    def _begun(self, broken: list[_Broken], end: int, index_nbytes: int) -> Iterator[tuple[int, FormatError]]:
+        """Those behind the last whole block that somebody began, or that the disk does not give.
+
+        Something else may stand there: the index, or what an earlier file left.
+        """
         for at, each in enumerate(broken):
             if each.error.rule == UNREADABLE or (at == 0 and self.walk.is_begun(each.first, end, index_nbytes)):
                 yield self._told(each._replace(last=each.first))
@@ -204,11 +217,8 @@ class Remains:
             return number, placed(error, str(self.path), f"blocks {number} to {last}", block=number, last_block=last)
         return number, type(error)(str(error), **{"block": number, **error.facts})
 
-    def _problem_of_older(self, frame: Frame, trailer: Trailer) -> FormatError | None:
-        """What is wrong with a whole block if the trailer knows of more records in it."""
-        n_records = min(self.header.block_records, trailer.n_records - frame.first_record)
-        if frame.n_records >= n_records:
-            return None
+    def _older(self, frame: Frame, n_records: int) -> FormatError:
+        """What is wrong with a whole block that should have more records."""
         text = f"block {frame.number} is an older one, of {frame.n_records} records instead of {n_records}"
         return FormatError(
             f"{self.path}: {text} [rule I2]",
@@ -218,6 +228,10 @@ class Remains:
             first_record=frame.first_record + frame.n_records,
             last_record=frame.first_record + n_records - 1,
         )
+
+    def _nothing_at(self, number: int) -> FormatError:
+        text = f"block {number}: no frame where it should be, nothing is there [rule B1]"
+        return FormatError(f"{self.path}: {text}", path=str(self.path), rule="B1")
 
     def _behind_hole(self, number: int) -> int:
         """A block, or the first behind the hole of a sparse file in which it would begin: of those may be billions."""
@@ -295,11 +309,10 @@ class Remains:
             n_missing: Blocks that were not found before it, whose entries are as long as that of the first.
 
         Raises:
-            FormatError: The disk does not give what stands there.
+            FormatError: They are there by what the end of the file says, and damaged; or the disk does not give them.
         """
-        stored = self._stored_meta()
-        if stored is not None:
-            return stored
+        if (trailer := self._trailer()) is not None:
+            return self._stored_meta(trailer)
         if heads:
             last = self.frame(heads[-1])
             offset = align(last.offset + last.nbytes) + sum(map(len, heads)) + n_missing * len(heads[0])
@@ -310,13 +323,10 @@ class Remains:
         nbytes = max(0, min(self.nbytes - offset, MAX_META_NBYTES + TAIL_READ_NBYTES))
         return find_meta(bytes(self._read(offset, nbytes)), str(self.path))
 
-    def _stored_meta(self) -> dict[str, Any] | None:
-        """The user metadata by way of trailer and footer, if those and the index's ends are sound."""
-        try:
-            parts = open_parts(self._read_bytes, self.nbytes, str(self.path))
-            return read_meta(str(self.path), parts.sections.get(SECTION_META), self._read_bytes)
-        except FormatError:  # whoever guesses where they stand is told of bad sectors
-            return None
+    def _stored_meta(self, trailer: Trailer) -> dict[str, Any]:
+        path, nbytes = str(self.path), min(trailer.footer_nbytes, TAIL_READ_NBYTES)
+        sections = parse_footer(self._read_bytes(trailer.footer_offset, nbytes), path, trailer)
+        return read_meta(path, sections.get(SECTION_META), self._read_bytes)
 
     def _read_bytes(self, offset: int, nbytes: int) -> bytes:
         return bytes(self._read(offset, nbytes))
@@ -335,7 +345,8 @@ class Remains:
         for head in heads:
             frame = self.frame(head)
             is_last = frame.number == len(heads) - 1
-            end = frame.offset + frame.nbytes if is_last else self.walk.place(frame.number + 1)
+            end = align(frame.offset + frame.nbytes) if is_last else self.walk.place(frame.number + 1)
+            end = min(end, self.nbytes)
             for start, stop in self.walk.gaps(frame, end):
                 at = self._bytes.next_data(start)
                 while at < stop:
@@ -343,6 +354,32 @@ class Remains:
                     if piece.any():
                         yield at, len(piece)
                     at = self._bytes.next_data(at + len(piece))
+
+    def goes_on_for_long(self, heads: list[bytes]) -> bool:
+        """Whether nobody knows what the end of the file is, and it is more than a block that was being written.
+
+        A writer that was killed leaves that one, and a copy of its frame; a file with a byte too many, or too few, all
+        that comes behind it.
+
+        Args:
+            heads: The frames of the whole blocks, the first of the file.
+
+        Raises:
+            FormatError: The disk does not give what stands there.
+        """
+        if not heads or self._trailer() is not None:
+            return False
+        last, first = self.frame(heads[-1]), self.frame(heads[0])
+        end = last.offset + last.nbytes
+        if self.walk.has_index(len(heads), align(end), first.frame_nbytes):
+            return False
+        at = self._bytes.next_data(end + 2 * self.header.stride)
+        while at < self.nbytes:
+            piece = bytes(self._read(at, _PIECE_NBYTES))
+            if piece.strip(b"\0"):
+                return True
+            at = self._bytes.next_data(at + len(piece))
+        return False
 
     def has_end(self) -> bool:
         """Whether the file ends with a trailer that is its own; what stands before it may be damaged all the same.

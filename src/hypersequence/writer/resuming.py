@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileError, FormatError, NothingToResumeError
-from ..layout import Frame, Header, block_geometry, run_records
+from ..layout import UNREADABLE, Frame, Header, block_geometry, run_records
 from ..progress import ByteProgress
 from ..schema import Array
 from .blocks import FileBuilder, begin_file
@@ -44,9 +44,10 @@ def take_up(path: Path, *, overwrite: bool, progress: bool) -> TakenUp:
                 found = remains.look(bar.advance)
             if found.unreadable is not None:
                 raise found.unreadable
-            if found.behind:
+            if found.behind or (found.broken and remains.has_end()):
                 warnings.warn(
-                    f"{found.broken[0]}; {len(found.behind)} whole blocks behind it will be written again",
+                    f"{found.broken[0]}; what came behind the first {found.n_records} records has to be appended again"
+                    f"{f', {len(found.behind)} whole blocks too' if found.behind else ''}",
                     RuntimeWarning,
                     stacklevel=3,
                 )
@@ -101,7 +102,7 @@ def _n_records(path: Path) -> int:
 
 def _go_on(remains: Remains, found: Found, part: PartFile, *, overwrite: bool) -> TakenUp:
     header, heads = remains.header, found.heads
-    meta = remains.user_meta(heads)
+    meta = _meta(remains, heads)
     first, last = (remains.frame(heads[0]), remains.frame(heads[-1])) if heads else (None, None)
     short = last if last is not None and last.n_records < header.block_records else None
     if short is not None and short.number == 0 and not _fits(short, header):
@@ -113,13 +114,25 @@ def _go_on(remains: Remains, found: Found, part: PartFile, *, overwrite: bool) -
             path=str(part.path),
         )
     builder = FileBuilder(part, header, remains.ending(heads if short is None else heads[:-1]))
-    if found.torn is not None:
-        part.write_over(found.heads[found.torn], remains.walk.place(found.torn))
+    for number in found.torn:
+        part.write_over(found.heads[number], remains.walk.place(number))
+    if found.torn:
         part.flush()
     if short is not None:
         builder.keep_short(found.heads[-1], short.n_records)
         _fill(builder, remains, short)
     return TakenUp(part, builder, header, found.n_records, _last_of(remains, last), meta)
+
+
+def _meta(remains: Remains, heads: list[bytes]) -> dict[str, Any]:
+    """The user metadata; none, with a warning, if they were stored and are damaged, as they can be given again."""
+    try:
+        return remains.user_meta(heads)
+    except FormatError as error:
+        if error.rule == UNREADABLE:
+            raise
+        warnings.warn(f"{error}; user metadata have to be given again", RuntimeWarning, stacklevel=4)
+        return {}
 
 
 def _begin_again(remains: Remains, short: Frame, meta: dict[str, Any], target: Path, *, overwrite: bool) -> TakenUp:
@@ -165,5 +178,6 @@ def _fill(builder: FileBuilder, remains: Remains, frame: Frame) -> None:
     at = 0
     for arrays in remains.rows(frame):
         for target, array in zip(builder.buffer.columns, arrays, strict=True):
-            target[at : at + len(array)] = array
+            if target.itemsize:  # NumPy would go through values of no bytes one by one
+                target[at : at + len(array)] = array
         at += len(arrays[0])
