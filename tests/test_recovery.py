@@ -540,7 +540,7 @@ def test_files_that_are_laid_out_otherwise_are_not_gone_on_with(
     assert_records(tmp_path / "a.hsq", pairs, 60)
 
 
-@pytest.mark.filterwarnings("ignore:.*whole blocks behind it:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*whole blocks too:RuntimeWarning")
 def test_a_resumed_file_is_never_thrown_away(tmp_path: Path) -> None:
     path = tmp_path / "a.hsq"
     write(path, pairs, 120)
