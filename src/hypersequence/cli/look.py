@@ -177,7 +177,7 @@ def _show_records(sequence: HyperSequence, numbers: list[range], picture: Path |
 
 def _print_records(sequence: HyperSequence, numbers: list[range]) -> None:
     from ..report.readable import safe, short_names, value_text
-    from ..report.reading import read_columns
+    from ..sequence.inside import read_columns
 
     names = [safe(name) for name in short_names(sequence.columns)]
     width = max(map(len, names))

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import NothingToResumeError, RecordError, SourceError
+from ..loader.threads import default_threads as default_threads  # for formats that look through a source first
 from ..progress import RecordProgress
 from ..schema import Array, Schema
 from ..writer import HyperSequenceWriter
 from .ahead import in_order
 from .base import PIECE_NBYTES, Piece, Reader
 from .roles import Choice
-
-
-def default_threads() -> int:
-    """As many as there are processors, up to four: who reads and decodes, beside the one that writes."""
-    return min(4, os.cpu_count() or 1)
 
 
 def begin(

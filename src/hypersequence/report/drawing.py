@@ -13,9 +13,9 @@ import numpy as np
 from ..errors import ArgumentError, MissingPackageError
 from ..schema import Array, Field
 from ..sequence import HyperSequence
+from ..sequence.inside import read_columns
 from ..sequence.picking import chosen_order
 from .readable import safe, scalar_text, short_names, value_text
-from .reading import read_columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,8 +1,5 @@
 """How fast a file feeds training on this machine, beside what the machine can do at all."""
 
-# A sequence and what is said about it are one thing in two places.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import html
@@ -15,13 +12,14 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from ..errors import ArgumentError
-from ..loader.api import default_threads
 from ..loader.readahead import reasonable_nbytes
+from ..loader.threads import SPARE, default_threads
 from ..progress import Progress
 from ..sequence import open_files
 from ..sequence.arguments import whole_number
 from ..sequence.core import DEFAULT_WINDOW_NBYTES
 from ..sequence.display import readable_nbytes
+from ..sequence.inside import source_of
 from ..sequence.opening import PathLike
 from .advice import SMALL_NBYTES, BenchRow, advise, readable_count, readable_seconds
 from .limits import MemoryLimit, available_nbytes, can_forget
@@ -216,7 +214,7 @@ class _Measuring:
             record_nbytes=subject.record_nbytes,
             batch_size=subject.batch_size,
             block_nbytes=subject.block_nbytes,
-            default_threads=default_threads(),
+            default_threads=default_threads(SPARE),
             n_processors=n_processors,
             fits=fits,
         )
@@ -233,7 +231,7 @@ class _Measuring:
         with open_files(subject.path) as seq:
             n_records = self._passes.warm(subject.first(seq, subject.records_of(_HOT_NBYTES)))
             part = subject.first(seq, n_records)
-            limit = MemoryLimit(seq._source, n_records, subject.batch_size)
+            limit = MemoryLimit(source_of(seq), n_records, subject.batch_size)
             measures: dict[_Kind, Callable[[], Figure]] = {
                 _COPY: partial(self._passes.alone, limit.copy),
                 _TAKE: partial(self._passes.alone, limit.gather),
