@@ -58,7 +58,8 @@ def test_fields_are_chosen_by_name(tmp_path: Path) -> None:
         (["images.npy", "out.hsq", "--from", "magic"], "no format is called 'magic'"),
         (["images.npy"], "the target last"),
         (["there.hsq", "out.xyz"], "its name does not tell the format"),
-        (["there.hsq", "out.npy", "--inputs", "a"], "are for other formats' data"),
+        (["there.hsq", "out.npy", "--inputs", "a"], "no field is called 'a'; the source has: inputs"),
+        (["there.hsq", "out.npy", "--batch-size", "8"], "has no use for --batch-size"),
     ],
 )
 def test_mistakes_are_explained_and_leave_nothing(tmp_path: Path, arguments: list[str], expected: str) -> None:

@@ -34,8 +34,12 @@ def convert(
     inputs: Annotated[list[str] | None, _option("Fields that are inputs, separated by commas.")] = None,
     outputs: Annotated[list[str] | None, _option("Fields that are outputs.")] = None,
     sample_weights: Annotated[list[str] | None, _option("Fields that are weights.")] = None,
-    named: Annotated[bool, _option("Whether fields keep their names, so that batches hold dicts.")] = True,
-    batch_size: Annotated[int, _option("Records of a batch.", min=1)] = 16,
+    named: Annotated[
+        bool | None, _option("Whether fields keep their names, so that batches hold dicts; yes if left out.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, _option("Records of a batch; if left out, what an .hsq source has, or 16.", min=1)
+    ] = None,
     option: Annotated[
         list[str] | None, _option("What the format can be told: see hsq formats NAME.", "-O", metavar="NAME=VALUE")
     ] = None,
@@ -44,7 +48,7 @@ def convert(
     threads: Annotated[int | None, _option("Threads that read and decode ahead.", min=0)] = None,
     as_json: _JSON = False,
 ) -> None:
-    """Convert data of another format to .hsq, or an .hsq file to another format.
+    """Convert data of another format to .hsq, an .hsq file to another format, or .hsq files to one with other fields.
 
     Fields are called as they are in the source. If nothing is said, those that the source calls labels, or that are
     called label, target, class or y, are outputs, and all others inputs.
@@ -57,6 +61,8 @@ def convert(
         hsq convert "shards/*.parquet" train.hsq --outputs price --batch-size 256
 
         hsq convert train.hsq train.h5
+
+        hsq convert train.hsq small.hsq --inputs image --outputs label --batch-size 256
     """
     if len(paths) < 2:
         raise typer.BadParameter("give at least one source, and the target last")

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,20 @@ def write_out(
     format: Format,
     options: Mapping[str, Any],
     *,
+    roles: Mapping[str, Sequence[Column]] | None = None,
     overwrite: bool,
     progress: bool,
 ) -> None:
     """Write all records of a sequence in another format.
+
+    Args:
+        sequence: What to write.
+        target: The new file or folder.
+        format: Its format.
+        options: What the format is told.
+        roles: The columns of each role; ``None`` for what they are in the sequence.
+        overwrite: Whether the target may exist.
+        progress: Whether to show a bar.
 
     Raises:
         ArgumentError: The format cannot be written, or not with these options; or the sequence has a ``map``.
@@ -47,21 +57,22 @@ def write_out(
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         with RecordProgress(target.name, sequence.n_records, progress) as bar:
-            format.writes(_export(sequence, bar), part, told)
+            format.writes(_export(sequence, bar, roles), part, told)
         _flush(part)
         _put_in_place(part, target)
     finally:
         _remove(part)
 
 
-def _export(sequence: HyperSequence, bar: RecordProgress) -> Export:
+def _export(sequence: HyperSequence, bar: RecordProgress, roles: Mapping[str, Sequence[Column]] | None) -> Export:
     columns = sequence.columns
-    names = _names(columns)
-    roles = {role: [names[column.number] for column in columns if column.role == role] for role in ROLES}
+    names = names_of(columns)
+    roles = roles or {role: [column for column in columns if column.role == role] for role in ROLES}
+    named_roles = {role: [names[column.number] for column in members] for role, members in roles.items()}
 
     def pieces(*wanted: str) -> Iterator[Piece]:
         numbers = [column.number for column in columns if not wanted or names[column.number] in wanted]
-        chosen = sequence.fields(*(_address(sequence.schema.columns[number]) for number in numbers))
+        chosen = sequence.fields(*(address(sequence.schema.columns[number]) for number in numbers))
         done = 0
         for batch in in_pieces(chosen):
             arrays = _leaves(batch)
@@ -71,10 +82,10 @@ def _export(sequence: HyperSequence, bar: RecordProgress) -> Export:
             done += len(arrays[0])
 
     fields = {names[column.number]: column.field for column in columns}
-    return Export(fields, sequence.n_records, roles, sequence.user_meta(), pieces)
+    return Export(fields, sequence.n_records, named_roles, sequence.user_meta(), pieces)
 
 
-def _address(column: Column) -> str:
+def address(column: Column) -> str:
     """What ``fields()`` calls it."""
     return f"{column.role}.{column.position if column.name is None else column.name}"
 
@@ -90,7 +101,7 @@ def _leaves(value: Any) -> list[Any]:
     return [value]
 
 
-def _names(columns: tuple[Column, ...]) -> dict[int, str]:
+def names_of(columns: tuple[Column, ...]) -> dict[int, str]:
     """A name for each column, by its number: its own, or that of its role; with the role where two have the same."""
     own = {column.number: column.name or _unnamed(column) for column in columns}
     counts = Counter(own.values())
