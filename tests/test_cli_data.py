@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +48,7 @@ def test_fields_are_chosen_by_name(tmp_path: Path) -> None:
     assert hsq("convert", images, numbers, out, "--inputs", "digits,images", "--no-named").returncode == 0
     assert hs.open(out).schema == hs.Schema((hs.Field("int64"), hs.Field("uint8", (3, 4))))
     done = hsq("convert", images, numbers, out, "--inputs", "pictures", "--overwrite")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "no field is called 'pictures'; the source has: images, digits" in done.stderr
 
 
@@ -88,6 +93,36 @@ def test_an_interrupted_conversion_goes_on(tmp_path: Path) -> None:
     with hs.open(out) as seq:
         assert (seq.records[:][0]["images"] == np.load(images)).all()
     assert list(tmp_path.glob("*.part")) == []
+
+
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    first = tmp_path / "photos" / "0000.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (256, 256, 3)).astype(np.uint8)).save(first)
+    for number in range(1, 600):
+        os.link(first, first.with_name(f"{number:04}.png"))
+    arguments = ["convert", str(tmp_path / "photos"), str(tmp_path / "photos.hsq"), "--threads", "1"]
+    process = subprocess.Popen([sys.executable, "-m", "hypersequence", *arguments], stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while not any(part.stat().st_size > 9_000_000 for part in tmp_path.glob("*.part")) and time.monotonic() < until:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.startswith("interrupted\n") and "Traceback" not in said
+    (part,) = tmp_path.glob("*.part")
+    assert f"records appended are in {part}" in said
+    assert "the same command with --resume goes on with it" in said
+    assert hsq(*arguments, "--resume").returncode == 0
+    with hs.open(tmp_path / "photos.hsq") as seq:
+        assert seq.n_records == 600
+    again = hsq(*arguments, "--resume")
+    assert again.returncode == 2
+    assert "is there and complete, so there is nothing to go on with" in again.stderr
+    with pytest.raises(hs.FileError, match="is there and complete"):
+        hs.write(tmp_path / "photos.hsq", [1], resume=True)
 
 
 def test_another_source_is_not_gone_on_with(tmp_path: Path) -> None:
@@ -149,7 +184,7 @@ def test_a_split_that_cannot_be_finished_is_not_begun(tmp_path: Path, numbered: 
     assert "file of its own" in twice.stderr
     (tmp_path / "b.hsq").touch()
     there = hsq("split", numbered, f"{tmp_path / 'a.hsq'}=0.5", tmp_path / "b.hsq")
-    assert there.returncode == 1
+    assert there.returncode == 2
     assert "exists already" in there.stderr
     assert not (tmp_path / "a.hsq").exists()
     assert hsq("split", numbered, f"{tmp_path / 'a.hsq'}=0.5", tmp_path / "c.hsq", "--by", "banana").returncode == 2
@@ -160,7 +195,7 @@ def test_a_folder_of_somebody_is_not_replaced(tmp_path: Path, numbered: Path) ->
     (tmp_path / "data" / "precious.txt").write_text("mine")
     for kind in ("npz", "zarr", "hdf5"):
         done = hsq("convert", numbered, tmp_path / "data", "--to", kind, "--overwrite")
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert "is a folder that this format did not make" in done.stderr
     assert (tmp_path / "data" / "precious.txt").read_text() == "mine"
 

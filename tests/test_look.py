@@ -139,7 +139,7 @@ def test_info_as_json_is_a_line_a_file(tmp_path: Path, old: tuple[str, Path]) ->
     broken.write_bytes(good.read_bytes()[:-1])
     nan.write_bytes(zipped(GOOD | {"usermeta": {"loss": float("nan"), "deep": [1, float("-inf")]}}))
     shown = hsq("info", good, broken, nan, old[1] / "images.hsq", tmp_path / "missing.hsq", "--json")
-    assert shown.returncode == 1
+    assert shown.returncode == 2
     assert "[rule T1]" in shown.stderr and "missing.hsq" in shown.stderr and "Traceback" not in shown.stderr
     first, second, third = map(json.loads, shown.stdout.splitlines())
     assert first["path"] == str(good)

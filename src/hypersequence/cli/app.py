@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import sys
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+from .failing import fail
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:  # before Typer sees it, which would not say what is left
+            raise fail(interrupt, ctx.invoked_subcommand) from None
+
+
 app = typer.Typer(
     name="hsq",
+    cls=_Commands,
     help="Work with HyperSequence (.hsq) data sets.",
     no_args_is_help=True,
     add_completion=False,
@@ -21,8 +34,20 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        say(f"hypersequence {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _main() -> None:  # pyright: ignore[reportUnusedFunction] - or an only subcommand would be no subcommand
+def _main(  # pyright: ignore[reportUnusedFunction] - or an only subcommand would be no subcommand
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     pass
 
 

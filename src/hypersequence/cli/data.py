@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, FileError
 from .app import app, say, show
 
 # Commands import what they work with when they are called, so that none waits for what others need.
@@ -232,7 +232,7 @@ def split(
         raise typer.BadParameter("every part needs a file of its own")
     for name in names:  # before the first is written
         if not overwrite and Path(name).exists():
-            raise ArgumentError(f"{name} exists already; choose another name, or say --overwrite")
+            raise FileError(f"{name} exists already; choose another name, or say --overwrite")
     with open_files(path) as sequence:
         whole: HyperSequence = sequence if seed is None else sequence.shuffled(seed, by="record")
         divided = whole.split(*shares, by=by)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import HyperSequenceError
 from ..report.description import describe
+from .failing import exit_code, told
 
 if TYPE_CHECKING:
     from ..report.description import Description
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
 
 
 def show_info(paths: Sequence[str], *, as_json: bool) -> int:
-    """Print what files say of themselves; the exit code, 1 if one of them cannot be read."""
+    """Print what files say of themselves; the exit code, 2 if one of them cannot be read."""
     found: list[Description] = []
+    code = 0
     for path in paths:
         try:
             one = describe(path)
         except (HyperSequenceError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {told(error, 'info')}", file=sys.stderr)
+            code = max(code, exit_code(error))
             continue
         if as_json:
             print(json.dumps(one.as_dict(), allow_nan=False))
@@ -33,7 +36,7 @@ def show_info(paths: Sequence[str], *, as_json: bool) -> int:
         found.append(one)
     if len(found) > 1 and not as_json:
         print("\n" + _together(found))
-    return int(len(found) < len(paths))
+    return code
 
 
 def _together(found: list[Description]) -> str:

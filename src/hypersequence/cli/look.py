@@ -39,7 +39,7 @@ def info(
 ) -> None:
     """Show what files say of themselves: fields, records, blocks, metadata, and where their bytes are.
 
-    No record is read, so it takes no longer for a large file. The exit code is 1 if a file cannot be read.
+    No record is read, so it takes no longer for a large file. The exit code is 2 if a file cannot be read.
 
     Examples:
         hsq info train.hsq

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ import typer
 
 from ..errors import FileError, HyperSequenceError, UnsupportedError
 from .app import app, say, show
+from .failing import told
 
 # Commands import what they work with when they are called, so that none waits for what others need.
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def recover(
     show: Annotated[bool, typer.Option("--list", help="List the part files that interrupted writers left.")] = False,
     clean: Annotated[bool, typer.Option("--clean", help="Remove them, but for those that are being written.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before removing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found or recovered as JSON.")] = False,
 ) -> None:
     """Make a readable file of what an interrupted writer left beside its target, every whole block of it.
 
@@ -44,21 +47,28 @@ def recover(
     """
     if show and clean:
         raise typer.BadParameter("say --list or --clean, not both")
+    if clean and as_json:
+        raise typer.BadParameter("--clean asks and tells in words; for JSON say --list")
     if show or clean:
-        _list_parts(path, clean=clean, yes=yes)
+        _list_parts(path, clean=clean, yes=yes, as_json=as_json)
         return
     if path.is_dir():
         raise typer.BadParameter(f"{path} is a folder: say --list or --clean, or give a part file")
     from ..writer import recover as recover_file
 
     found = recover_file(path, out, overwrite=overwrite, progress=True)
+    if as_json:
+        left_out = [str(problem) for problem in found.broken]
+        facts = {"path": str(found.path), "n_records": found.n_records, "n_blocks": found.n_blocks}
+        typer.echo(json.dumps({**facts, "user_meta": found.user_meta, "left_out": left_out}))
+        return
     meta = f"user metadata with {len(found.user_meta)} keys" if found.user_meta else "no user metadata"
     say(f"{found.path}: {found.n_records:,} records in {found.n_blocks:,} blocks, {meta}")
     for problem in found.broken:
         say(f"left out: {problem}")
 
 
-def _list_parts(folder: Path, *, clean: bool, yes: bool) -> None:
+def _list_parts(folder: Path, *, clean: bool, yes: bool, as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -66,6 +76,9 @@ def _list_parts(folder: Path, *, clean: bool, yes: bool) -> None:
     from ..writer import list_parts, remove_part
 
     parts = list_parts(folder)
+    if as_json:
+        typer.echo(json.dumps([{**dataclasses.asdict(part), "path": str(part.path)} for part in parts]))
+        return
     table = Table("part file", "size", "last written", "state")
     for part in parts:
         state = "being written" if part.in_use else "left behind"
@@ -124,7 +137,7 @@ def verify(
                 found = None
             found = found or verify_file(path, threads=threads, progress=True)
         except (HyperSequenceError, OSError) as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {told(error, 'verify')}", err=True)
             code = 2
             continue
         _show_verification(found, as_json=as_json)

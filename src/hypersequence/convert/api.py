@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 from collections.abc import Sequence
@@ -98,6 +99,7 @@ def convert(
         ArgumentError: An argument makes no sense, or a field does not exist.
         MissingPackageError: The format's own library is not installed.
         FileError: The target exists or cannot be written.
+        FileNotFoundError: There is no such source.
 
     >>> np.save(folder / "images.npy", np.zeros((100, 8, 8), np.uint8))
     >>> np.save(folder / "digits.npy", np.arange(100) % 10)
@@ -122,8 +124,7 @@ def convert(
     ours, into_hsq = _all_hsq(sources, from_), to == "hsq" or (to is None and asked.target.suffix.lower() == ".hsq")
     if not (ours or into_hsq):
         raise ArgumentError(f"{target}: one side of a conversion is an .hsq file; go by way of one")
-    if not overwrite and asked.target.exists():
-        raise FileError(f"{target} exists already; choose another name, or allow that it is replaced (overwrite)")
+    refuse_existing(asked.target, overwrite=overwrite, resume=resume)
     if not ours:
         format = format_of_sources(sources) if from_ is None else format_named(from_)
         return Converted(str(target), _import(sources, format, asked), format.name)
@@ -169,6 +170,22 @@ class _Asked:
         useless = [name for name in names if given[name] is not None]
         if useless:
             raise ArgumentError(f"{where} has no use for {', '.join(useless)}; leave that out")
+
+
+def refuse_existing(target: Path, *, overwrite: bool, resume: bool) -> None:
+    """Refuse a target that exists and must not be replaced.
+
+    Raises:
+        FileError: It is there.
+    """
+    if overwrite or not target.exists():
+        return
+    if resume:
+        raise FileError(
+            f"{target} is there and complete, so there is nothing to go on with; to make it once more, allow that it "
+            "is replaced (overwrite)"
+        )
+    raise FileError(f"{target} exists already; choose another name, or allow that it is replaced (overwrite)")
 
 
 def _import(sources: list[Any], format: Format, asked: _Asked) -> int:
@@ -278,6 +295,8 @@ def _sources(source: Sources) -> list[Any]:
             if not matches:
                 raise ArgumentError(f"{path}: no file matches this pattern")
             found += map(Path, matches)
+        elif not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "there is no such file or folder", str(path))
         else:
             found.append(path)
     if not found:

@@ -23,7 +23,7 @@ from ..schema import Schema
 from ..sequence import HyperSequence
 from ..values import check_value
 from ..writer import HyperSequenceWriter
-from .api import Converted
+from .api import Converted, refuse_existing
 from .importing import begin, check_last
 from .maker import Made, as_given
 from .workers import Workers
@@ -93,6 +93,7 @@ def write(
             "are made by whoever draws them"
         )
     target = Path(path)
+    refuse_existing(target, overwrite=overwrite, resume=resume)
     with ExitStack() as stack:
         # First, so that nothing is begun if it cannot work.
         crew = stack.enter_context(Workers(workers, fn, source.data)) if workers else None
