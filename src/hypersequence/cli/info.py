@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import HyperSequenceError
@@ -50,10 +51,20 @@ def print_report(lines: list[str], tables: list[TextTable]) -> None:
     """What a report says. Not in tables of rich, which takes longer to begin than all of ``hsq info``."""
     for number, line in enumerate(lines):
         print(_styled(line, bold=not number))
-    for table in tables:
+    for table in map(_printable, tables):
         print()
         for number, line in enumerate(table.lines()):
             print(_styled(line, bold=bool(table.title) and not number, dim=number == bool(table.title)))
+
+
+def _printable(table: TextTable) -> TextTable:
+    """The table with what the terminal cannot show by its number already, so that columns stay columns."""
+    encoding = sys.stdout.encoding or "utf-8"
+    header, *rows = (
+        tuple(cell.encode(encoding, "backslashreplace").decode(encoding) for cell in cells)
+        for cells in (table.header, *table.rows)
+    )
+    return replace(table, header=header, rows=tuple(rows))
 
 
 def _styled(text: str, *, bold: bool = False, dim: bool = False) -> str:

@@ -17,6 +17,7 @@ from ..errors import ArgumentError, FileError
 from ..schema import ROLES, Column
 from ..sequence import HyperSequence, open_files
 from ..writer import check_meta
+from . import registry
 from .base import Format, Reader
 from .copying import copy
 from .exporting import address, write_out
@@ -264,6 +265,15 @@ def _meant_by(reader: SequenceReader, asked: _Asked) -> Roles:
     return tuple(
         None if given is None else list(chain.from_iterable(map(reader.meant_by, given))) for given in asked.chosen
     )
+
+
+def formats() -> dict[str, Format]:
+    """Every format that :func:`convert` knows, by its name.
+
+    >>> formats()["npz"].title
+    'NumPy arrays (.npz)'
+    """
+    return dict(registry.formats())
 
 
 def _names(role: str, given: Sequence[str] | None) -> list[str] | None:

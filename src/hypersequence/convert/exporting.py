@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArgumentError, FileError
+from ..errors import ArgumentError, FileError, RecordError
 from ..progress import RecordProgress
 from ..schema import ROLES, Column
 from ..sequence import HyperSequence
@@ -41,6 +41,7 @@ def write_out(
 
     Raises:
         ArgumentError: The format cannot be written, or not with these options; or the sequence has a ``map``.
+        RecordError: A text is not valid Unicode, which this format has to have.
         FileError: The target exists or cannot be written.
     """
     if format.writes is None:
@@ -60,6 +61,11 @@ def write_out(
             format.writes(_export(sequence, bar, roles), part, told)
         _flush(part)
         _put_in_place(part, target)
+    except UnicodeEncodeError as error:
+        raise RecordError(
+            f"{target}: a text has {error.object[error.start : error.end]!r}, which is half a character and cannot be "
+            "written as UTF-8; put something else in its place (map() and save()), or leave that field out"
+        ) from error
     finally:
         _remove(part)
 

@@ -19,6 +19,8 @@ from .readable import safe, scalar_text, short_names, value_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+else:
+    Figure = Any  # for typing.get_type_hints
 
 #: So many records are drawn if nobody says which, and so many if each has several panels; and at most.
 _USUAL_RECORDS, _FEW_RECORDS, _MOST_RECORDS = 16, 4, 100

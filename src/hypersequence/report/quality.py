@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,9 @@ from .labels import groups_of_labels, groups_of_places
 from .sample import SAMPLE, Batches, Budget, Disk, members, scattered, some, window_records
 
 if TYPE_CHECKING:
-    import os
-
     from matplotlib.figure import Figure
+else:
+    Figure = Any  # for typing.get_type_hints
 
 #: Batches of which it is looked up whether the next epoch has others.
 _BATCHES_OF_NEXT = 8
