@@ -67,7 +67,7 @@ def check(found: Bench, places: list[str], threads: list[int]) -> None:
             assert row.limit == ("one copy" if row.order in ("in order", "batch") else "np.take")
         else:
             assert row.limit == "disk"
-    assert [title.split(":")[0].split(" (")[0] for title, _, _ in found.tables()] == [f"From {p}" for p in places]
+    assert [table.title.split(":")[0].split(" (")[0] for table in found.tables()] == [f"From {p}" for p in places]
     assert found.verdict in str(found)
     assert all(note in str(found) for note in found.notes)
 

@@ -177,6 +177,24 @@ def test_ctrl_c_at_the_beginning_gives_no_traceback(tmp_path: Path, numbered: Pa
     assert '", line' not in shown.stderr or "Exception ignored" in shown.stderr
 
 
+def test_recovering_is_advised_where_it_helps(tmp_path: Path, numbered: Path) -> None:
+    data = numbered.read_bytes()
+    torn, other = tmp_path / "torn.hsq", tmp_path / "other.hsq"
+    torn.write_bytes(data[:-50])
+    other.write_bytes(b"x,y\n1,2\n")
+    for path, helps in ((torn, True), (other, False)):
+        shown = hsq("verify", path)
+        assert shown.returncode == 1
+        assert ("hsq recover" in shown.stdout) is helps
+        assert (hsq("recover", path, "-o", tmp_path / f"{helps}.hsq").returncode == 0) is helps
+
+
+def test_help_is_as_wide_as_the_terminal() -> None:
+    shown = [line.strip() for line in hsq("convert", "--help", COLUMNS="80", TERMINAL_WIDTH="80").stdout.splitlines()]
+    (start,) = [number for number, line in enumerate(shown) if line.startswith("Fields are called as they are")]
+    assert min(map(len, shown[start : start + 2])) > 60  # and no line ends early
+
+
 def test_mistakes_are_explained_without_a_traceback(tmp_path: Path) -> None:
     for arguments in (
         ("recover", tmp_path),

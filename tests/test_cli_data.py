@@ -63,6 +63,7 @@ def test_fields_are_chosen_by_name(tmp_path: Path) -> None:
         (["images.npy", "out.hsq", "--from", "magic"], "no format is called 'magic'"),
         (["images.npy"], "the target last"),
         (["there.hsq", "out.xyz"], "its name does not tell the format"),
+        (["there.hsq", "out.csv"], "CSV and TSV files are read, not written"),
         (["there.hsq", "out.npy", "--inputs", "a"], "no field is called 'a'; the source has: inputs"),
         (["there.hsq", "out.npy", "--batch-size", "8"], "has no use for --batch-size"),
     ],
@@ -145,14 +146,22 @@ def test_another_source_is_not_gone_on_with(tmp_path: Path) -> None:
 def test_formats_are_listed(tmp_path: Path) -> None:
     listed = hsq("formats")
     assert listed.returncode == 0
-    for name in hs.formats():
-        assert f" {name} " in listed.stdout
+    for name, format in hs.formats().items():
+        assert f" {name} " in listed.stdout and format.title in listed.stdout  # nothing is cut
     facts = {each["name"]: each for each in json.loads(hsq("formats", "--json").stdout)}
     assert facts["npz"]["read"] and facts["npz"]["written"]
     for name, each in facts.items():
         shown = hsq("formats", name)
         assert all(option["name"] in shown.stdout for option in each["options"])
     assert "no format is called" in hsq("formats", "magic").stderr
+
+
+def test_a_file_of_today_is_not_upgraded(tmp_path: Path, numbered: Path) -> None:
+    before = numbered.read_bytes()
+    done = hsq("upgrade", numbered)
+    assert (done.returncode, numbered.read_bytes()) == (0, before)
+    assert "is of version 3 already" in done.stdout
+    assert hsq("upgrade", numbered, tmp_path / "new.hsq").returncode == 0
 
 
 def test_files_are_merged(tmp_path: Path, numbered: Path) -> None:

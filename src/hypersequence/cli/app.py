@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,15 +13,27 @@ from typer.core import TyperGroup
 from .failing import fail
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
 
 
 class _Commands(TyperGroup):
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and command.help is not None:
+            command.help = _reflowed(command.help)
+        return command
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:  # before Typer sees it, which would not say what is left
             raise fail(interrupt, ctx.invoked_subcommand) from None
+
+
+def _reflowed(text: str) -> str:
+    """Help whose lines end where the terminal's do: Typer keeps those of a docstring, but for the first paragraph."""
+    said, title, examples = inspect.cleandoc(text).partition("\n\nExamples:\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in said.split("\n\n")) + title + examples
 
 
 app = typer.Typer(
@@ -58,11 +71,6 @@ def console() -> Console:
 
     # Where the output is piped, a table is as wide as it needs to be: paths must stay whole.
     return Console(width=None if sys.stdout.isatty() else 200)
-
-
-def show(what: RenderableType) -> None:
-    """Print a table."""
-    console().print(what)
 
 
 def say(text: str, *, style: str | None = None) -> None:

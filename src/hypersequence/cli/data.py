@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ..errors import ArgumentError, FileError
-from .app import app, say, show
+from .app import app, console, say
 
 # Commands import what they work with when they are called, so that none waits for what others need.
 if TYPE_CHECKING:
@@ -124,22 +125,30 @@ def list_formats(
     if as_json:
         typer.echo(json.dumps([_facts(each) for each in shown]))
         return
-    from rich.table import Table
-
     if name is None:
-        table = Table("name", "what", "endings", "", "options")
-        for each in shown:
-            options = " ".join(option.name for option in each.options)
-            table.add_row(each.name, each.title, " ".join(each.endings), _ways(each), options)
+        _show_formats(shown)
     else:
-        say(f"{shown[0].title}: {_ways(shown[0])}")
-        table = Table("option", "what", title=f"-O NAME=VALUE of {name}")
-        for option in shown[0].options:
-            table.add_row(option.name, option.help)
-    if table.row_count:
-        show(table)
-    else:
-        say("It has no options.")
+        _show_options(shown[0])
+
+
+def _show_formats(formats: list[Format]) -> None:
+    from ..report.tables import TextTable
+    from .info import print_table
+
+    rows = [
+        (each.name, "yes" if each.opens else "", "yes" if each.writes else "", each.title, " ".join(each.endings))
+        for each in formats
+    ]
+    print_table(TextTable("", ("name", "read", "written", "what", "endings"), tuple(rows), frozenset(range(5))))
+    say("hsq formats NAME says what one of them can be told with -O.")
+
+
+def _show_options(format: Format) -> None:
+    say(f"{format.title}: {_ways(format)}" + ("" if format.options else "; there is nothing to tell it with -O"))
+    width = max([len(option.name) for option in format.options], default=0)
+    for option in format.options:
+        text = f"  -O {option.name + '=...':<{width + 4}}  {option.help}"
+        say(fill(text, console().width, subsequent_indent=" " * (width + 11), break_long_words=False))
 
 
 def _ways(format: Format) -> str:
@@ -174,7 +183,11 @@ def upgrade(
         hsq upgrade train.hsq
     """
     from ..convert import upgrade as upgrade_file
+    from ..report import describe
 
+    if new is None and (version := describe(old).version) == "3":
+        say(f"{old}: is of version {version} already")
+        return
     upgrade_file(old, old if new is None else new, overwrite=overwrite or new is None, progress=True)
     _tell(new or old)
 

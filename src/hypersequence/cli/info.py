@@ -48,13 +48,19 @@ def _together(found: list[Description]) -> str:
 
 
 def print_report(lines: list[str], tables: list[TextTable]) -> None:
-    """What a report says. Not in tables of rich, which takes longer to begin than all of ``hsq info``."""
+    """What a report says: lines, and tables below."""
     for number, line in enumerate(lines):
         print(_styled(line, bold=not number))
-    for table in map(_printable, tables):
-        print()
-        for number, line in enumerate(table.lines()):
-            print(_styled(line, bold=bool(table.title) and not number, dim=number == bool(table.title)))
+    for number, table in enumerate(tables):
+        if lines or number:
+            print()
+        print_table(table)
+
+
+def print_table(table: TextTable) -> None:
+    """A table, which is never cut. None of rich's, which takes longer to begin than all of ``hsq info``."""
+    for number, line in enumerate(_printable(table).lines()):
+        print(_styled(line, bold=bool(table.title) and not number, dim=number == bool(table.title)))
 
 
 def _printable(table: TextTable) -> TextTable:

@@ -271,7 +271,7 @@ def formats() -> dict[str, Format]:
     """Every format that :func:`convert` knows, by its name.
 
     >>> formats()["npz"].title
-    'NumPy arrays (.npz)'
+    "NumPy's .npz archives"
     """
     return dict(registry.formats())
 
