@@ -16,6 +16,7 @@ import pytest
 import hypersequence as hs
 from conftest import labels
 from test_cli import hsq
+from test_legacy import GOOD, zipped
 
 
 def digits(folder: Path, n: int = 100) -> tuple[Path, Path]:
@@ -162,6 +163,16 @@ def test_a_file_of_today_is_not_upgraded(tmp_path: Path, numbered: Path) -> None
     assert (done.returncode, numbered.read_bytes()) == (0, before)
     assert "is of version 3 already" in done.stdout
     assert hsq("upgrade", numbered, tmp_path / "new.hsq").returncode == 0
+
+
+def test_warnings_come_without_a_line_of_the_source(tmp_path: Path) -> None:
+    old = tmp_path / "old.hsq"
+    old.write_bytes(zipped(GOOD | {"usermeta": {"loss": float("nan")}}))
+    done = hsq("upgrade", old)
+    assert (done.returncode, done.stderr) == (
+        0,
+        f"warning: {old}: nan in the user metadata is not JSON and was kept as text\n",
+    )
 
 
 def test_files_are_merged(tmp_path: Path, numbered: Path) -> None:
