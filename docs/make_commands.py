@@ -19,9 +19,10 @@ PAGE = Path(__file__).parent / "commands.md"
 INTRODUCTION = """\
 # The `hsq` command
 
-What each subcommand does, from its own help (`hsq COMMAND --help`). Tables are printed as JSON with `--json`. Exit
-codes are 0 for done, 1 for an error or for damage found, 2 for a mistake in what was typed or a file that cannot be
-read. Anything that takes over a second shows a progress bar on a terminal, and nothing elsewhere.
+What each subcommand does, from its own help (`hsq COMMAND --help`); `hsq --version` tells the version. Tables are
+printed as JSON with `--json`. Exit codes are 0 for done, 1 for damage found or an error on the way, 2 for a mistake in
+what was typed, a file that cannot be read or must not be replaced, 130 after Ctrl-C. Anything that takes over a second
+shows a progress bar on a terminal, and nothing elsewhere.
 
 """
 

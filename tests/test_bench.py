@@ -67,7 +67,7 @@ def check(found: Bench, places: list[str], threads: list[int]) -> None:
             assert row.limit == ("one copy" if row.order in ("in order", "batch") else "np.take")
         else:
             assert row.limit == "disk"
-    assert [title.split(":")[0].split(" (")[0] for title, _, _ in found.tables()] == [f"From {p}" for p in places]
+    assert [table.title.split(":")[0].split(" (")[0] for table in found.tables()] == [f"From {p}" for p in places]
     assert found.verdict in str(found)
     assert all(note in str(found) for note in found.notes)
 
@@ -439,8 +439,8 @@ def test_the_command_prints_json_and_nothing_else(path: Path) -> None:
 def test_mistakes_are_explained(path: Path, tmp_path: Path) -> None:
     for arguments, code, expected in (
         ((path, "--threads", "one"), 2, "give numbers, separated by commas"),
-        ((path, "--seconds", 0), 1, "seconds: expected more than 0"),
-        ((tmp_path / "missing.hsq",), 1, "No such file"),
+        ((path, "--seconds", 0), 2, "seconds: expected more than 0"),
+        ((tmp_path / "missing.hsq",), 2, "no such file"),
     ):
         shown = hsq("bench", *arguments)
         assert shown.returncode == code

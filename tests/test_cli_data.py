@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +16,7 @@ import pytest
 import hypersequence as hs
 from conftest import labels
 from test_cli import hsq
+from test_legacy import GOOD, zipped
 
 
 def digits(folder: Path, n: int = 100) -> tuple[Path, Path]:
@@ -43,7 +49,7 @@ def test_fields_are_chosen_by_name(tmp_path: Path) -> None:
     assert hsq("convert", images, numbers, out, "--inputs", "digits,images", "--no-named").returncode == 0
     assert hs.open(out).schema == hs.Schema((hs.Field("int64"), hs.Field("uint8", (3, 4))))
     done = hsq("convert", images, numbers, out, "--inputs", "pictures", "--overwrite")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "no field is called 'pictures'; the source has: images, digits" in done.stderr
 
 
@@ -58,7 +64,9 @@ def test_fields_are_chosen_by_name(tmp_path: Path) -> None:
         (["images.npy", "out.hsq", "--from", "magic"], "no format is called 'magic'"),
         (["images.npy"], "the target last"),
         (["there.hsq", "out.xyz"], "its name does not tell the format"),
-        (["there.hsq", "out.npy", "--inputs", "a"], "are for other formats' data"),
+        (["there.hsq", "out.csv"], "CSV and TSV files are read, not written"),
+        (["there.hsq", "out.npy", "--inputs", "a"], "no field is called 'a'; the source has: inputs"),
+        (["there.hsq", "out.npy", "--batch-size", "8"], "has no use for --batch-size"),
     ],
 )
 def test_mistakes_are_explained_and_leave_nothing(tmp_path: Path, arguments: list[str], expected: str) -> None:
@@ -89,6 +97,36 @@ def test_an_interrupted_conversion_goes_on(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.part")) == []
 
 
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    first = tmp_path / "photos" / "0000.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (256, 256, 3)).astype(np.uint8)).save(first)
+    for number in range(1, 600):
+        os.link(first, first.with_name(f"{number:04}.png"))
+    arguments = ["convert", str(tmp_path / "photos"), str(tmp_path / "photos.hsq"), "--threads", "1"]
+    process = subprocess.Popen([sys.executable, "-m", "hypersequence", *arguments], stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while not any(part.stat().st_size > 9_000_000 for part in tmp_path.glob("*.part")) and time.monotonic() < until:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.startswith("interrupted\n") and "Traceback" not in said
+    (part,) = tmp_path.glob("*.part")
+    assert f"records appended are in {part}" in said
+    assert "the same command with --resume goes on with it" in said
+    assert hsq(*arguments, "--resume").returncode == 0
+    with hs.open(tmp_path / "photos.hsq") as seq:
+        assert seq.n_records == 600
+    again = hsq(*arguments, "--resume")
+    assert again.returncode == 2
+    assert "is there and complete, so there is nothing to go on with" in again.stderr
+    with pytest.raises(hs.FileError, match="is there and complete"):
+        hs.write(tmp_path / "photos.hsq", [1], resume=True)
+
+
 def test_another_source_is_not_gone_on_with(tmp_path: Path) -> None:
     images, _ = digits(tmp_path, 1000)
     out = tmp_path / "images.hsq"
@@ -109,14 +147,32 @@ def test_another_source_is_not_gone_on_with(tmp_path: Path) -> None:
 def test_formats_are_listed(tmp_path: Path) -> None:
     listed = hsq("formats")
     assert listed.returncode == 0
-    for name in hs.formats():
-        assert f" {name} " in listed.stdout
+    for name, format in hs.formats().items():
+        assert f" {name} " in listed.stdout and format.title in listed.stdout  # nothing is cut
     facts = {each["name"]: each for each in json.loads(hsq("formats", "--json").stdout)}
     assert facts["npz"]["read"] and facts["npz"]["written"]
     for name, each in facts.items():
         shown = hsq("formats", name)
         assert all(option["name"] in shown.stdout for option in each["options"])
     assert "no format is called" in hsq("formats", "magic").stderr
+
+
+def test_a_file_of_today_is_not_upgraded(tmp_path: Path, numbered: Path) -> None:
+    before = numbered.read_bytes()
+    done = hsq("upgrade", numbered)
+    assert (done.returncode, numbered.read_bytes()) == (0, before)
+    assert "is of version 3 already" in done.stdout
+    assert hsq("upgrade", numbered, tmp_path / "new.hsq").returncode == 0
+
+
+def test_warnings_come_without_a_line_of_the_source(tmp_path: Path) -> None:
+    old = tmp_path / "old.hsq"
+    old.write_bytes(zipped(GOOD | {"usermeta": {"loss": float("nan")}}))
+    done = hsq("upgrade", old)
+    assert (done.returncode, done.stderr) == (
+        0,
+        f"warning: {old}: nan in the user metadata is not JSON and was kept as text\n",
+    )
 
 
 def test_files_are_merged(tmp_path: Path, numbered: Path) -> None:
@@ -148,7 +204,7 @@ def test_a_split_that_cannot_be_finished_is_not_begun(tmp_path: Path, numbered: 
     assert "file of its own" in twice.stderr
     (tmp_path / "b.hsq").touch()
     there = hsq("split", numbered, f"{tmp_path / 'a.hsq'}=0.5", tmp_path / "b.hsq")
-    assert there.returncode == 1
+    assert there.returncode == 2
     assert "exists already" in there.stderr
     assert not (tmp_path / "a.hsq").exists()
     assert hsq("split", numbered, f"{tmp_path / 'a.hsq'}=0.5", tmp_path / "c.hsq", "--by", "banana").returncode == 2
@@ -159,7 +215,7 @@ def test_a_folder_of_somebody_is_not_replaced(tmp_path: Path, numbered: Path) ->
     (tmp_path / "data" / "precious.txt").write_text("mine")
     for kind in ("npz", "zarr", "hdf5"):
         done = hsq("convert", numbered, tmp_path / "data", "--to", kind, "--overwrite")
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert "is a folder that this format did not make" in done.stderr
     assert (tmp_path / "data" / "precious.txt").read_text() == "mine"
 

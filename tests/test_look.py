@@ -139,7 +139,7 @@ def test_info_as_json_is_a_line_a_file(tmp_path: Path, old: tuple[str, Path]) ->
     broken.write_bytes(good.read_bytes()[:-1])
     nan.write_bytes(zipped(GOOD | {"usermeta": {"loss": float("nan"), "deep": [1, float("-inf")]}}))
     shown = hsq("info", good, broken, nan, old[1] / "images.hsq", tmp_path / "missing.hsq", "--json")
-    assert shown.returncode == 1
+    assert shown.returncode == 2
     assert "[rule T1]" in shown.stderr and "missing.hsq" in shown.stderr and "Traceback" not in shown.stderr
     first, second, third = map(json.loads, shown.stdout.splitlines())
     assert first["path"] == str(good)
@@ -198,7 +198,7 @@ def test_head_shows_values_for_people(mixed: Path) -> None:
     assert "image" not in shown.stdout and "w28" in shown.stdout
     assert "\x1b" not in shown.stdout and r"\x1b[31mred\n" in shown.stdout
     wrong = hsq("head", mixed, "--fields", "wrod")
-    assert wrong.returncode == 1 and "no field is called 'wrod'" in wrong.stderr
+    assert wrong.returncode == 2 and "no field is called 'wrod'" in wrong.stderr
 
 
 def test_show_takes_numbers_and_ranges(mixed: Path) -> None:
@@ -212,8 +212,8 @@ def test_show_takes_numbers_and_ranges(mixed: Path) -> None:
     assert numbers("100:200") == []
     assert numbers("--", "-30", "-2") == [0, 28]
     for wrong, code, message in (
-        ("30", 1, "record 30 of a file of 30 records, which has 0 to 29"),
-        ("-31", 1, "record -31 of a file"),
+        ("30", 2, "record 30 of a file of 30 records, which has 0 to 29"),
+        ("-31", 2, "record -31 of a file"),
         ("x", 2, "'x' is no record number"),
         ("1.5", 2, "is no record number"),
         ("::0", 2, "is no record number"),
@@ -265,7 +265,7 @@ def test_json_has_every_value_of_every_type(name: str) -> None:
 def test_json_of_too_many_values_is_refused_and_not_cut(tmp_path: Path) -> None:
     path = write(tmp_path / "wide.hsq", np.zeros((11, 100_000), np.uint8), np.arange(11))
     shown = hsq("head", path, "-n", 11, "--json")
-    assert shown.returncode == 1 and not shown.stdout
+    assert shown.returncode == 2 and not shown.stdout
     assert "1,100,011 values are too many" in shown.stderr
     assert len(json.loads(hsq("head", path, "--json", "-n", 1).stdout)["records"][0]["inputs"]) == 100_000
 
@@ -274,12 +274,50 @@ def test_an_empty_file_has_nothing_to_show(tmp_path: Path) -> None:
     path = GOLDEN / "empty.hsq"
     assert hsq("head", path).stdout == "no records\n"
     assert json.loads(hsq("head", path, "--json").stdout) == {"records": []}
-    assert hsq("show", path, "0").returncode == 1
+    assert hsq("show", path, "0").returncode == 2
     assert hsq("head", path, "--picture", tmp_path / "none.png").returncode == 0
     shown = json.loads(hsq("stats", path, "--json").stdout)
     assert shown["n_records"] == 0
     assert all(field["min"] is field["mean"] is field["std"] is field["share_nan"] is None for field in shown["fields"])
     assert shown["fields"][1]["counts"] == [] and "0 records" in hsq("stats", path).stdout
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_text_that_no_terminal_can_show_is_told_by_its_codes(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "odd.hsq"
+    with hs.HyperSequenceWriter(path) as writer:
+        texts = {"text": np.array(["a\ud800b", "größe", "標籤"]), "two": np.array([["\udcff", "ü"]] * 3)}
+        writer.extend(texts, {"label": np.array(["\udfff", "ß", "ß"])})
+        writer.user_meta()["größe"] = "😀"
+    odd = tmp_path / "größe.hsq"
+    odd.write_bytes(path.read_bytes())
+    for arguments in (
+        ["head", path],
+        ["head", path, "--json"],
+        ["show", path, 0, "--fields", "text"],
+        ["stats", path],
+        ["stats", path, "--json"],
+        ["info", path, odd],
+        ["info", path, "--json"],
+        ["verify", odd],
+    ):
+        shown = hsq(*arguments, PYTHONIOENCODING=encoding)
+        assert shown.returncode == 0 and not shown.stderr, shown.stderr
+        if "--json" in arguments:
+            json.loads(shown.stdout)
+        elif arguments[0] in ("head", "show"):
+            assert "a\\ud800b" in shown.stdout
+        elif arguments[0] == "stats" and encoding == "ascii":
+            bars = [line.index("3.3%") for line in shown.stdout.splitlines() if "33.3%" in line]
+            assert len({*bars[:3]}) == 1  # columns stay columns
+
+
+@pytest.mark.parametrize("ending", [".h5", ".parquet", ".tar", ".tfrecord"])
+def test_text_that_is_no_unicode_is_refused_by_formats_that_need_it(tmp_path: Path, ending: str) -> None:
+    path = write(tmp_path / "odd.hsq", {"text": np.array(["a\ud800b", "c"])})
+    with pytest.raises(hs.RecordError, match=rf"b\{ending}: the field .*record 0 has half of a UTF-16 pair"):
+        hs.convert(path, tmp_path / f"b{ending}")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 # --- statistics ------------------------------------------------------------------------------------------------------
@@ -678,7 +716,7 @@ def test_pictures_are_saved(mixed: Path, tmp_path: Path) -> None:
         (("head", mixed, "--picture", tmp_path / "x.hsq"), "x.hsq: Format 'hsq' is not supported"),
         (("show", mixed, ":", ":", ":", ":", "--picture", tmp_path / "x.png"), "up to 100 records, not 120"),
         (("head", mixed, "--json", "--picture", tmp_path / "x.png"), "not both"),
-        (("head", mixed, "--picture", tmp_path / "no" / "x.png"), "No such file"),
+        (("head", mixed, "--picture", tmp_path / "no" / "x.png"), "no such file"),
     ):
         shown = hsq(*arguments)
         assert shown.returncode != 0 and message in shown.stderr and "Traceback" not in shown.stderr
@@ -703,12 +741,12 @@ def test_help_has_examples_and_mistakes_no_traceback(tmp_path: Path) -> None:
         assert f"hsq {command} train.hsq" in shown.stdout
         more = ["0"] if command == "show" else []
         wrong = hsq(command, tmp_path / "missing.hsq", *more)
-        assert wrong.returncode == 1
+        assert wrong.returncode == 2
         assert "missing.hsq" in wrong.stderr and "Traceback" not in wrong.stderr
         text = tmp_path / "text.hsq"
         text.write_text("hello")
         wrong = hsq(command, text, *more)
-        assert wrong.returncode == 1
+        assert wrong.returncode == 2
         assert "[rule H1]" in wrong.stderr and not wrong.stdout
 
 

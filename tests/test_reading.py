@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +122,47 @@ def test_a_handle_notices_new_damage_only_if_asked_to(numbered: Path) -> None:
         always[0]
     first.close()
     always.close()
+
+
+WITHOUT_FRAMEWORKS = """
+import sys
+class Missing:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in ("jax", "keras", "matplotlib", "tensorflow", "torch"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def test_star_import_help_and_type_hints_work_without_any_framework() -> None:
+    script = WITHOUT_FRAMEWORKS + textwrap.dedent("""
+        import inspect, pydoc, typing
+        from hypersequence import *
+        import hypersequence as hs
+        assert Loader is hs.Loader and "KerasSequence" not in globals()
+        assert set(dir(hs)) == {*hs.__all__} | {name for name in dir(hs) if name.startswith("__")}, dir(hs)
+        assert "shuffle_quality(" in pydoc.plain(pydoc.render_doc(hs))
+        for name in hs.__all__:
+            public = getattr(hs, name)
+            members = [inspect.getattr_static(public, each) for each in dir(public)] if inspect.isclass(public) else []
+            for each in [public, *(getattr(member, "__func__", getattr(member, "fget", member)) for member in members)]:
+                if inspect.isclass(each) or inspect.isfunction(each):
+                    typing.get_type_hints(each)
+        for name in ("KerasSequence", "keras", "torch", "jax", "tensorflow"):
+            try:
+                getattr(hs, name)
+            except hs.MissingPackageError as error:
+                assert "pip install" in str(error)
+            else:
+                raise AssertionError(name)
+    """)
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert shown.returncode == 0, shown.stderr
+
+
+def test_nobody_can_take_a_format_away_from_others() -> None:
+    hs.formats().clear()
+    assert "npz" in hs.formats()
 
 
 def test_the_public_surface_is_sorted_and_documented() -> None:

@@ -244,6 +244,25 @@ def test_what_is_no_source_is_refused(tmp_path: Path, source: Any) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_batches_and_columns_are_not_taken_for_records(tmp_path: Path, numbered: Path) -> None:
+    import pandas
+    import pyarrow
+
+    with (
+        hs.open(numbered) as seq,
+        pytest.raises(hs.ArgumentError, match=r"gives batches, .* its \.records, .* save\(\)"),
+    ):
+        write(tmp_path / "a.hsq", seq)
+    table = pandas.DataFrame({"x": [1, 2], "y": [1.5, 2.5]}, index=[7, 9])
+    for columns in (table, pyarrow.table(table)):
+        with pytest.raises(hs.ArgumentError, match=r"gives columns, .* a dict of its columns"):
+            write(tmp_path / "a.hsq", columns)
+    assert not (tmp_path / "a.hsq").exists()
+    write(tmp_path / "a.hsq", table["y"])  # whose numbers are labels
+    with hs.open(tmp_path / "a.hsq") as seq:
+        assert seq.records[:][0].tolist() == [1.5, 2.5]
+
+
 def test_no_records_need_a_schema(tmp_path: Path) -> None:
     with pytest.raises(hs.RecordError, match="schema="):
         write(tmp_path / "a.hsq", [])

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from .adapters import keras as keras
     from .adapters import tensorflow as tensorflow
     from .adapters import torch as torch
-    from .adapters.keras import KerasSequence
+    from .adapters.keras import KerasSequence as KerasSequence
     from .convert import Converted, convert, save, upgrade, write
-    from .convert.registry import formats
+    from .convert.api import formats
     from .errors import (
         ArgumentError,
         ChecksumError,
@@ -91,7 +91,6 @@ __all__ = [
     "HyperSequenceFile",
     "HyperSequenceView",
     "HyperSequenceWriter",
-    "KerasSequence",
     "Loader",
     "LoaderStats",
     "MissingPackageError",
@@ -127,11 +126,13 @@ __all__ = [
 
 # Modules are imported when somebody asks for one of their names: frameworks are heavy and optional, and importing all
 # of ours takes as long as `hsq info` may take.
-_HOMES = {
+_FRAMEWORKS = {
     "KerasSequence": "adapters.keras:KerasSequence",
-    "formats": "convert.registry:formats",  # convert.formats is the package of them all
-    "open": "sequence:open_files",
     **{name: f"adapters.{name}" for name in ("jax", "keras", "tensorflow", "torch")},
+}
+_HOMES = {
+    "open": "sequence:open_files",
+    "formats": "convert.api:formats",  # convert.formats is the package of them all
     **{name: f"convert:{name}" for name in ("Converted", "convert", "save", "upgrade", "write")},
     **{name: f"loader:{name}" for name in ("Loader", "LoaderStats")},
     **{name: f"schema:{name}" for name in ("Field", "Schema")},
@@ -145,7 +146,8 @@ _HOMES = {
     **{name: f"sequence:{name}" for name in ("Records", "concat", "mix", "rebatch")},
     **{name: f"errors:{name}" for name in __all__ if name.endswith("Error")},
 }
-_lookup, __dir__ = lazy_names(__name__, _HOMES)
+# What needs a framework stands neither in __all__ nor in dir(): import * and help() must work without any.
+_lookup, __dir__ = lazy_names(__name__, _HOMES | _FRAMEWORKS, unlisted=_FRAMEWORKS)
 
 
 def __getattr__(name: str) -> Any:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from typing import Any
 
 
-def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def lazy_names(
+    package: str, homes: Mapping[str, str], unlisted: Collection[str] = ()
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` for a package (PEP 562).
 
     Args:
         package: Its ``__name__``.
         homes: For each name the module that has it, relative to the package, and after a colon what it is called
             there; without a colon the module itself is meant.
+        unlisted: Names that ``dir`` leaves out, as ``help`` and others look up all that it has.
 
     A name becomes an attribute of the package when it was looked up once, so that the next look costs nothing.
     """
@@ -29,4 +32,8 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], 
         setattr(sys.modules[package], name, found)
         return found
 
-    return getattr_, lambda: sorted({*vars(sys.modules[package]), *homes})
+    def dir_() -> list[str]:
+        special = {name for name in vars(sys.modules[package]) if name.startswith("__")}
+        return sorted(special | (homes.keys() - unlisted))
+
+    return getattr_, dir_

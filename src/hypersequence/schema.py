@@ -24,7 +24,7 @@ MAX_DIMENSIONS = 32
 MAX_RECORD_NBYTES = 1 << 40
 MAX_NAME_NBYTES = 255
 
-Array: TypeAlias = "np.ndarray[Any, Any]"
+Array: TypeAlias = np.ndarray[Any, Any]
 Batch: TypeAlias = "tuple[Any, ...]"
 
 
@@ -116,7 +116,7 @@ def _short(shape: Sequence[int]) -> str:
     return f"({', '.join(str(n)[:20] for n in shape[:8])}{', ...' if len(shape) > 8 else ''})"
 
 
-Structure: TypeAlias = "Field | tuple[Field, ...] | dict[str, Field]"
+Structure: TypeAlias = Field | tuple[Field, ...] | dict[str, Field]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from importlib import import_module
 
 #: In which module each subcommand is. Only that one is imported: Typer takes milliseconds for every option that it is
@@ -31,18 +32,19 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # names of files are any bytes, and no error is worth another one
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    from ..errors import HyperSequenceError
-
+    arguments = sys.argv[1:]
     try:
-        _run(sys.argv[1:])
-    except (HyperSequenceError, OSError) as error:
-        from rich.console import Console
+        from ..errors import HyperSequenceError
+        from .failing import fail, warn
 
-        console = Console(stderr=True)
-        console.print("error:", style="bold red", end=" ")
-        for text in (str(error), *getattr(error, "__notes__", ())):
-            console.print(text, soft_wrap=True, highlight=False, markup=False)
-        raise SystemExit(1) from None
+        warnings.showwarning = warn
+        try:
+            _run(arguments)
+        except (HyperSequenceError, OSError) as error:
+            raise fail(error, arguments[0]) from None
+    except KeyboardInterrupt:  # while something was imported: what commands do is looked after in app
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _run(arguments: list[str]) -> None:

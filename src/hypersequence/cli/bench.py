@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .app import app, console, say, show
+from .app import app, console, say
 
 # Commands import what they work with when they are called, so that none waits for what others need.
 if TYPE_CHECKING:
@@ -69,17 +69,9 @@ def _numbers(given: str) -> list[int]:
 
 
 def _show(found: Bench) -> None:
-    from rich.table import Table
+    from .info import print_report
 
-    say(found.title)
-    for title, header, lines in found.tables():
-        table = Table(title=title, title_justify="left", title_style="")
-        for number, name in enumerate(header):
-            table.add_column(name, justify="right" if number else "left", no_wrap=True)
-        for line in lines:
-            table.add_row(*line)
-        say("")
-        show(table)
+    print_report([found.title], found.tables())
     for text, style in (*((note, "dim") for note in found.notes), (found.verdict, "bold")):
         say("")
         console().print(text, style=style, markup=False, highlight=False)  # prose, which may be wrapped

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..errors import ArgumentError
-from .app import app, say, show
+from ..errors import ArgumentError, FileError
+from .app import app, console, say
 
 # Commands import what they work with when they are called, so that none waits for what others need.
 if TYPE_CHECKING:
@@ -34,8 +35,12 @@ def convert(
     inputs: Annotated[list[str] | None, _option("Fields that are inputs, separated by commas.")] = None,
     outputs: Annotated[list[str] | None, _option("Fields that are outputs.")] = None,
     sample_weights: Annotated[list[str] | None, _option("Fields that are weights.")] = None,
-    named: Annotated[bool, _option("Whether fields keep their names, so that batches hold dicts.")] = True,
-    batch_size: Annotated[int, _option("Records of a batch.", min=1)] = 16,
+    named: Annotated[
+        bool | None, _option("Whether fields keep their names, so that batches hold dicts; yes if left out.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, _option("Records of a batch; if left out, what an .hsq source has, or 16.", min=1)
+    ] = None,
     option: Annotated[
         list[str] | None, _option("What the format can be told: see hsq formats NAME.", "-O", metavar="NAME=VALUE")
     ] = None,
@@ -44,7 +49,7 @@ def convert(
     threads: Annotated[int | None, _option("Threads that read and decode ahead.", min=0)] = None,
     as_json: _JSON = False,
 ) -> None:
-    """Convert data of another format to .hsq, or an .hsq file to another format.
+    """Convert data of another format to .hsq, an .hsq file to another format, or .hsq files to one with other fields.
 
     Fields are called as they are in the source. If nothing is said, those that the source calls labels, or that are
     called label, target, class or y, are outputs, and all others inputs.
@@ -57,6 +62,8 @@ def convert(
         hsq convert "shards/*.parquet" train.hsq --outputs price --batch-size 256
 
         hsq convert train.hsq train.h5
+
+        hsq convert train.hsq small.hsq --inputs image --outputs label --batch-size 256
     """
     if len(paths) < 2:
         raise typer.BadParameter("give at least one source, and the target last")
@@ -118,22 +125,30 @@ def list_formats(
     if as_json:
         typer.echo(json.dumps([_facts(each) for each in shown]))
         return
-    from rich.table import Table
-
     if name is None:
-        table = Table("name", "what", "endings", "", "options")
-        for each in shown:
-            options = " ".join(option.name for option in each.options)
-            table.add_row(each.name, each.title, " ".join(each.endings), _ways(each), options)
+        _show_formats(shown)
     else:
-        say(f"{shown[0].title}: {_ways(shown[0])}")
-        table = Table("option", "what", title=f"-O NAME=VALUE of {name}")
-        for option in shown[0].options:
-            table.add_row(option.name, option.help)
-    if table.row_count:
-        show(table)
-    else:
-        say("It has no options.")
+        _show_options(shown[0])
+
+
+def _show_formats(formats: list[Format]) -> None:
+    from ..report.tables import TextTable
+    from .info import print_table
+
+    rows = [
+        (each.name, "yes" if each.opens else "", "yes" if each.writes else "", each.title, " ".join(each.endings))
+        for each in formats
+    ]
+    print_table(TextTable("", ("name", "read", "written", "what", "endings"), tuple(rows), frozenset(range(5))))
+    say("hsq formats NAME says what one of them can be told with -O.")
+
+
+def _show_options(format: Format) -> None:
+    say(f"{format.title}: {_ways(format)}" + ("" if format.options else "; there is nothing to tell it with -O"))
+    width = max([len(option.name) for option in format.options], default=0)
+    for option in format.options:
+        text = f"  -O {option.name + '=...':<{width + 4}}  {option.help}"
+        say(fill(text, console().width, subsequent_indent=" " * (width + 11), break_long_words=False))
 
 
 def _ways(format: Format) -> str:
@@ -168,7 +183,11 @@ def upgrade(
         hsq upgrade train.hsq
     """
     from ..convert import upgrade as upgrade_file
+    from ..report import describe
 
+    if new is None and (version := describe(old).version) == "3":
+        say(f"{old}: is of version {version} already")
+        return
     upgrade_file(old, old if new is None else new, overwrite=overwrite or new is None, progress=True)
     _tell(new or old)
 
@@ -226,7 +245,7 @@ def split(
         raise typer.BadParameter("every part needs a file of its own")
     for name in names:  # before the first is written
         if not overwrite and Path(name).exists():
-            raise ArgumentError(f"{name} exists already; choose another name, or say --overwrite")
+            raise FileError(f"{name} exists already; choose another name, or say --overwrite")
     with open_files(path) as sequence:
         whole: HyperSequence = sequence if seed is None else sequence.shuffled(seed, by="record")
         divided = whole.split(*shares, by=by)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +20,7 @@ def demo(
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs to train.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the shuffle and of the model's first weights.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, and all else to stderr.")] = False,
 ) -> None:
     """Pack 5,000 handwritten digits, train a Keras network from the file, and show speed and accuracy.
 
@@ -27,6 +31,13 @@ def demo(
 
         KERAS_BACKEND=torch hsq demo --epochs 8 --folder .
     """
+    from rich.console import Console
+
     from ..demo import run_demo  # imports Keras
 
-    run_demo(folder, epochs, seed, console())
+    if not as_json:
+        run_demo(folder, epochs, seed, console())
+        return
+    with redirect_stdout(sys.stderr):  # Keras talks, too
+        results = run_demo(folder, epochs, seed, Console(stderr=True))
+    typer.echo(json.dumps(results))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import HyperSequenceError
 from ..report.description import describe
+from .failing import exit_code, told
 
 if TYPE_CHECKING:
     from ..report.description import Description
@@ -16,13 +18,15 @@ if TYPE_CHECKING:
 
 
 def show_info(paths: Sequence[str], *, as_json: bool) -> int:
-    """Print what files say of themselves; the exit code, 1 if one of them cannot be read."""
+    """Print what files say of themselves; the exit code, 2 if one of them cannot be read."""
     found: list[Description] = []
+    code = 0
     for path in paths:
         try:
             one = describe(path)
         except (HyperSequenceError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {told(error, 'info')}", file=sys.stderr)
+            code = max(code, exit_code(error))
             continue
         if as_json:
             print(json.dumps(one.as_dict(), allow_nan=False))
@@ -33,7 +37,7 @@ def show_info(paths: Sequence[str], *, as_json: bool) -> int:
         found.append(one)
     if len(found) > 1 and not as_json:
         print("\n" + _together(found))
-    return int(len(found) < len(paths))
+    return code
 
 
 def _together(found: list[Description]) -> str:
@@ -44,13 +48,29 @@ def _together(found: list[Description]) -> str:
 
 
 def print_report(lines: list[str], tables: list[TextTable]) -> None:
-    """What a report says. Not in tables of rich, which takes longer to begin than all of ``hsq info``."""
+    """What a report says: lines, and tables below."""
     for number, line in enumerate(lines):
         print(_styled(line, bold=not number))
-    for table in tables:
-        print()
-        for number, line in enumerate(table.lines()):
-            print(_styled(line, bold=bool(table.title) and not number, dim=number == bool(table.title)))
+    for number, table in enumerate(tables):
+        if lines or number:
+            print()
+        print_table(table)
+
+
+def print_table(table: TextTable) -> None:
+    """A table, which is never cut. None of rich's, which takes longer to begin than all of ``hsq info``."""
+    for number, line in enumerate(_printable(table).lines()):
+        print(_styled(line, bold=bool(table.title) and not number, dim=number == bool(table.title)))
+
+
+def _printable(table: TextTable) -> TextTable:
+    """The table with what the terminal cannot show by its number already, so that columns stay columns."""
+    encoding = sys.stdout.encoding or "utf-8"
+    header, *rows = (
+        tuple(cell.encode(encoding, "backslashreplace").decode(encoding) for cell in cells)
+        for cells in (table.header, *table.rows)
+    )
+    return replace(table, header=header, rows=tuple(rows))
 
 
 def _styled(text: str, *, bold: bool = False, dim: bool = False) -> str:

@@ -39,7 +39,7 @@ def info(
 ) -> None:
     """Show what files say of themselves: fields, records, blocks, metadata, and where their bytes are.
 
-    No record is read, so it takes no longer for a large file. The exit code is 1 if a file cannot be read.
+    No record is read, so it takes no longer for a large file. The exit code is 2 if a file cannot be read.
 
     Examples:
         hsq info train.hsq
@@ -177,7 +177,7 @@ def _show_records(sequence: HyperSequence, numbers: list[range], picture: Path |
 
 def _print_records(sequence: HyperSequence, numbers: list[range]) -> None:
     from ..report.readable import safe, short_names, value_text
-    from ..report.reading import read_columns
+    from ..sequence.inside import read_columns
 
     names = [safe(name) for name in short_names(sequence.columns)]
     width = max(map(len, names))

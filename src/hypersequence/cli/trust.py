@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import FileError, HyperSequenceError, UnsupportedError
-from .app import app, say, show
+from .app import app, say
+from .failing import told
 
 # Commands import what they work with when they are called, so that none waits for what others need.
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def recover(
     show: Annotated[bool, typer.Option("--list", help="List the part files that interrupted writers left.")] = False,
     clean: Annotated[bool, typer.Option("--clean", help="Remove them, but for those that are being written.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before removing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found or recovered as JSON.")] = False,
 ) -> None:
     """Make a readable file of what an interrupted writer left beside its target, every whole block of it.
 
@@ -44,36 +47,53 @@ def recover(
     """
     if show and clean:
         raise typer.BadParameter("say --list or --clean, not both")
+    if clean and as_json:
+        raise typer.BadParameter("--clean asks and tells in words; for JSON say --list")
     if show or clean:
-        _list_parts(path, clean=clean, yes=yes)
+        _list_parts(path, clean=clean, yes=yes, as_json=as_json)
         return
     if path.is_dir():
         raise typer.BadParameter(f"{path} is a folder: say --list or --clean, or give a part file")
     from ..writer import recover as recover_file
 
     found = recover_file(path, out, overwrite=overwrite, progress=True)
-    meta = f"user metadata with {len(found.user_meta)} keys" if found.user_meta else "no user metadata"
-    say(f"{found.path}: {found.n_records:,} records in {found.n_blocks:,} blocks, {meta}")
+    if as_json:
+        left_out = [str(problem) for problem in found.broken]
+        facts = {"path": str(found.path), "n_records": found.n_records, "n_blocks": found.n_blocks}
+        typer.echo(json.dumps({**facts, "user_meta": found.user_meta, "left_out": left_out}))
+        return
+    keys = "1 key" if len(found.user_meta) == 1 else f"{len(found.user_meta)} keys"
+    meta = f"user metadata with {keys}" if found.user_meta else "no user metadata"
+    blocks = "1 block" if found.n_blocks == 1 else f"{found.n_blocks:,} blocks"
+    say(f"{found.path}: {found.n_records:,} records in {blocks}, {meta}")
     for problem in found.broken:
         say(f"left out: {problem}")
 
 
-def _list_parts(folder: Path, *, clean: bool, yes: bool) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
+def _list_parts(folder: Path, *, clean: bool, yes: bool, as_json: bool) -> None:
+    from ..report.readable import safe
+    from ..report.tables import TextTable
     from ..sequence.display import readable_nbytes
     from ..writer import list_parts, remove_part
+    from .info import print_table
 
     parts = list_parts(folder)
-    table = Table("part file", "size", "last written", "state")
-    for part in parts:
-        state = "being written" if part.in_use else "left behind"
-        table.add_row(escape(str(part.path)), readable_nbytes(part.nbytes), f"{_readable_age(part.age_s)} ago", state)
+    if as_json:
+        typer.echo(json.dumps([{**dataclasses.asdict(part), "path": str(part.path)} for part in parts]))
+        return
     if not parts:
         say(f"No part files in {folder.absolute()}.")
         return
-    show(table)
+    rows = [
+        (
+            safe(str(part.path)),
+            readable_nbytes(part.nbytes),
+            f"{_readable_age(part.age_s)} ago",
+            "being written" if part.in_use else "left behind",
+        )
+        for part in parts
+    ]
+    print_table(TextTable("", ("part file", "size", "last written", "state"), tuple(rows), frozenset({0, 3})))
     stale = [part for part in parts if not part.in_use]
     if clean and stale and (yes or typer.confirm(f"Remove {len(stale)} of them for good?")):
         n_removed = 0
@@ -124,7 +144,7 @@ def verify(
                 found = None
             found = found or verify_file(path, threads=threads, progress=True)
         except (HyperSequenceError, OSError) as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {told(error, 'verify')}", err=True)
             code = 2
             continue
         _show_verification(found, as_json=as_json)
@@ -156,7 +176,7 @@ def _show_verification(found: Verification, *, as_json: bool) -> None:
         return
     style = None if found.ok else "red"
     say(str(found), style=style)
-    if any(problem.rule[0] in "HTFI" or problem.rule == UNREADABLE for problem in found.problems):
+    if any(problem.rule[0] in "TFI" or problem.rule == UNREADABLE for problem in found.problems):
         say(f"`hsq recover {found.path} -o OUT` writes every whole block to another file")
 
 

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from ..errors import ArgumentError, FileError
-from ..schema import ROLES
+from ..errors import ArgumentError
+from ..schema import ROLES, Column
 from ..sequence import HyperSequence, open_files
 from ..writer import check_meta
-from .base import Reader
-from .copying import save
-from .exporting import write_out
+from . import registry
+from .base import Format, Reader
+from .copying import copy
+from .exporting import address, refuse_existing, write_out
 from .importing import begin, default_threads, read_into
 from .registry import format_named, format_of_sources, format_of_target
 from .roles import Choice
+from .sequences import SequenceReader
 
 #: A path, several of them, or a data set that some format takes as it is.
 Sources: TypeAlias = Any
+#: For inputs, outputs and weights the fields that they are to have; ``None`` where nothing was said.
+Roles: TypeAlias = "tuple[list[str] | None, ...]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +56,8 @@ def convert(
     inputs: Sequence[str] | None = None,
     outputs: Sequence[str] | None = None,
     sample_weights: Sequence[str] | None = None,
-    named: bool = True,
-    batch_size: int = 16,
+    named: bool | None = None,
+    batch_size: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
@@ -71,11 +77,13 @@ def convert(
         inputs: Names of the fields that are inputs. Where neither ``inputs`` nor ``outputs`` are given, fields that the
             source calls labels, or that are called ``label``, ``target``, ``class``, ``y`` or the like, are outputs and
             all others inputs. With ``outputs`` alone all others are inputs, with ``inputs`` alone there are no outputs.
+            Of ``.hsq`` files all that :meth:`HyperSequence.fields` takes are names.
         outputs: Names of the fields that are outputs.
         sample_weights: Names of the fields that are weights.
-        named: Whether fields keep their names, so that inputs and outputs are dicts (default). ``False`` makes each an
-            array, or a tuple of arrays: what a Keras model with one output wants.
-        batch_size: Records of a native batch of the ``.hsq`` file.
+        named: Whether fields keep their names, so that inputs and outputs are dicts. ``False`` makes each an array, or
+            a tuple of arrays: what a Keras model with one output wants. ``None`` (default) is ``True``, but for fields
+            of an ``.hsq`` file that have no names.
+        batch_size: Records of a native batch of the ``.hsq`` file; ``None`` for what an ``.hsq`` source has, or 16.
         resume: Go on where an earlier conversion of this source to this target stopped, if there was one. That the
             source is the same is seen by its fields and the last record that is safe.
         overwrite: Replace a target that exists. ``False`` (default) refuses, at once.
@@ -92,6 +100,7 @@ def convert(
         ArgumentError: An argument makes no sense, or a field does not exist.
         MissingPackageError: The format's own library is not installed.
         FileError: The target exists or cannot be written.
+        FileNotFoundError: There is no such source.
 
     >>> np.save(folder / "images.npy", np.zeros((100, 8, 8), np.uint8))
     >>> np.save(folder / "digits.npy", np.arange(100) % 10)
@@ -99,49 +108,166 @@ def convert(
     >>> done.n_records, HyperSequenceFile(folder / "all.hsq").schema
     (100, Schema(inputs={'images': Field('uint8', (8, 8))}, outputs={'digits': Field('int64')}))
     """
-    threads = default_threads() if threads is None else threads
-    if threads < 0:
+    if threads is not None and threads < 0:
         raise ArgumentError(f"threads is 0 or more, not {threads}")
-    target = Path(target)
-    chosen = inputs, outputs, sample_weights
     sources = _sources(source)
-    ours = _all_hsq(sources, from_)
-    if not overwrite and target.exists():
-        raise FileError(f"{target} exists already; choose another name, or allow that it is replaced (overwrite)")
-    if ours and (any(given is not None for given in chosen) or resume):
-        raise ArgumentError("inputs, outputs, sample_weights and resume are for other formats' data")
-    into_hsq = to == "hsq" or (to is None and target.suffix.lower() == ".hsq")
-    if ours:
-        with _opened(sources) as sequence:
-            if into_hsq:
-                _no_options(options)
-                save(sequence, target, overwrite=overwrite, progress=progress)
-                return Converted(str(target), sequence.n_records, "hsq")
-            format = format_of_target(target) if to is None else format_named(to)
-            write_out(sequence, target, format, options, overwrite=overwrite, progress=progress)
-            return Converted(str(target), sequence.n_records, format.name)
-    if not into_hsq:
+    asked = _Asked(
+        target=Path(target),
+        chosen=tuple(_names(*each) for each in zip(ROLES, (inputs, outputs, sample_weights), strict=True)),
+        named=named,
+        batch_size=batch_size,
+        resume=resume,
+        overwrite=overwrite,
+        threads=threads,
+        progress=progress,
+        options=options,
+    )
+    ours, into_hsq = _all_hsq(sources, from_), to == "hsq" or (to is None and asked.target.suffix.lower() == ".hsq")
+    if not (ours or into_hsq):
         raise ArgumentError(f"{target}: one side of a conversion is an .hsq file; go by way of one")
-    format = format_of_sources(sources) if from_ is None else format_named(from_)
+    refuse_existing(asked.target, overwrite=overwrite, resume=resume)
+    if not ours:
+        format = format_of_sources(sources) if from_ is None else format_named(from_)
+        return Converted(str(target), _import(sources, format, asked), format.name)
+    with _opened(sources) as sequence:
+        if into_hsq:
+            return Converted(str(target), _rewrite(sequence, asked), "hsq")
+        format = format_of_target(asked.target) if to is None else format_named(to)
+        _export(sequence, format, asked)
+        return Converted(str(target), sequence.n_records, format.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What is to be written, and how; ``None`` where nothing was said. ``chosen`` has the fields of each role."""
+
+    target: Path
+    chosen: tuple[list[str] | None, ...]
+    named: bool | None
+    batch_size: int | None
+    resume: bool
+    overwrite: bool
+    threads: int | None
+    progress: bool
+    options: dict[str, Any]
+
+    @property
+    def any_chosen(self) -> bool:
+        """Whether somebody said which fields to take."""
+        return any(given is not None for given in self.chosen)
+
+    def refuse(self, where: str, *names: str) -> None:
+        """Refuse arguments that mean nothing here, lest somebody waits for what they do.
+
+        Raises:
+            ArgumentError: One of these was given.
+        """
+        given = dict(zip(ROLES, self.chosen, strict=True)) | {
+            "named": self.named,
+            "batch_size": self.batch_size,
+            "threads": self.threads,
+            "resume": self.resume or None,
+        }
+        useless = [name for name in names if given[name] is not None]
+        if useless:
+            raise ArgumentError(f"{where} has no use for {', '.join(useless)}; leave that out")
+
+
+def _import(sources: list[Any], format: Format, asked: _Asked) -> int:
+    """From another format into an ``.hsq`` file; returns how many records that has."""
     if format.opens is None:
         raise ArgumentError(f"{format.title} are written, not read")
-    with format.opens(sources, format.parse(options)) as reader:
-        choice = _choose(reader, chosen, named=named)
-        start = partial(begin, target, choice.schema, batch_size=batch_size, overwrite=overwrite, resume=resume)
-        n = read_into(target, reader, choice, begin_writer=start, meta=reader.meta, threads=threads, progress=progress)
-    return Converted(str(target), n, format.name)
+    with format.opens(sources, format.parse(asked.options)) as reader:
+        roles = asked.chosen if asked.any_chosen else _roles_of(reader)
+        named = True if asked.named is None else asked.named
+        return _write(reader, roles, asked, named=named, batch_size=16)
 
 
-def _choose(reader: Reader, chosen: tuple[Sequence[str] | None, ...], *, named: bool) -> Choice:
-    """What is read, and where it goes; whatever is wrong with that is found before anything is written."""
-    if all(given is None for given in chosen):
-        chosen = _roles_of(reader)
-    reader.choose(Choice(reader.fields, reader.labels, chosen, named=named).names)
+def _rewrite(sequence: HyperSequence, asked: _Asked) -> int:
+    """From a sequence into an ``.hsq`` file; returns how many records that has."""
+    for option in asked.options:
+        raise ArgumentError(f"no option is called {option!r}: from one .hsq file to another there are none")
+    size = sequence.batch_size()
+    if sequence.has_map:
+        asked.refuse("a sequence with map(), which is saved as its function makes it,", *ROLES, "named", "resume")
+        size = size if asked.batch_size is None else asked.batch_size
+        meta = sequence.user_meta()
+        copy(sequence, asked.target, meta, size, overwrite=asked.overwrite, progress=asked.progress)
+        return sequence.n_records
+    reader = SequenceReader(sequence)
+    named = reader.own_names if asked.named is None else asked.named
+    roles = _meant_by(reader, asked) if asked.any_chosen else _roles_of(reader)
+    return _write(reader, roles, asked, named=named, batch_size=size)
+
+
+def _export(sequence: HyperSequence, format: Format, asked: _Asked) -> None:
+    """From a sequence to another format."""
+    asked.refuse(f"{asked.target}: another format than .hsq", "named", "batch_size", "resume", "threads")
+    roles: dict[str, list[Column]] | None = None
+    if asked.any_chosen:
+        reader = SequenceReader(sequence)
+        fields = Choice(reader.fields, (), _meant_by(reader, asked), named=True).schema.columns
+        roles = {role: [reader.column(str(each.name)) for each in fields if each.role == role] for role in ROLES}
+        sequence = sequence.fields(*(address(each) for members in roles.values() for each in members))
+    write_out(
+        sequence,
+        asked.target,
+        format,
+        asked.options,
+        roles=roles,
+        overwrite=asked.overwrite,
+        progress=asked.progress,
+    )
+
+
+def _write(reader: Reader, roles: Roles, asked: _Asked, *, named: bool | dict[str, str | None], batch_size: int) -> int:
+    """What a reader gives into an ``.hsq`` file. Whatever is wrong with its fields is found before that is begun."""
+    reader.choose(Choice(reader.fields, reader.labels, roles, named=named).names)
     check_meta(reader.meta)
-    return Choice(reader.fields, reader.labels, chosen, named=named)  # its types are known now
+    choice = Choice(reader.fields, reader.labels, roles, named=named)  # its types are known now
+    start = partial(
+        begin,
+        asked.target,
+        choice.schema,
+        batch_size=batch_size if asked.batch_size is None else asked.batch_size,
+        overwrite=asked.overwrite,
+        resume=asked.resume,
+    )
+    return read_into(
+        asked.target,
+        reader,
+        choice,
+        begin_writer=start,
+        meta=reader.meta,
+        threads=default_threads() if asked.threads is None else asked.threads,
+        progress=asked.progress,
+    )
 
 
-def _roles_of(reader: Reader) -> tuple[list[str] | None, ...]:
+def _meant_by(reader: SequenceReader, asked: _Asked) -> Roles:
+    """The fields of a sequence that were asked for."""
+    return tuple(
+        None if given is None else list(chain.from_iterable(map(reader.meant_by, given))) for given in asked.chosen
+    )
+
+
+def formats() -> dict[str, Format]:
+    """Every format that :func:`convert` knows, by its name.
+
+    >>> formats()["npz"].title
+    "NumPy's .npz archives"
+    """
+    return dict(registry.formats())
+
+
+def _names(role: str, given: Sequence[str] | None) -> list[str] | None:
+    """Field names that were given for a role."""
+    if isinstance(given, str):
+        raise ArgumentError(f"{role} are a list of field names, not {given!r}: {role}=[{given!r}]")
+    return None if given is None else list(given)
+
+
+def _roles_of(reader: Reader) -> Roles:
     """The roles that a source's fields had, if it says so of all of them."""
     said = {name for names in reader.roles.values() for name in names}
     if said != set(reader.fields):
@@ -163,6 +289,8 @@ def _sources(source: Sources) -> list[Any]:
             if not matches:
                 raise ArgumentError(f"{path}: no file matches this pattern")
             found += map(Path, matches)
+        elif not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "there is no such file or folder", str(path))
         else:
             found.append(path)
     if not found:
@@ -187,8 +315,3 @@ def _opened(sources: list[Any]) -> AbstractContextManager[HyperSequence]:
     if ours and len(sources) > 1:
         raise ArgumentError("convert: give one sequence; hypersequence.concat makes one of several")
     return nullcontext(ours[0]) if ours else open_files(sources if len(sources) > 1 else sources[0])
-
-
-def _no_options(options: dict[str, Any]) -> None:
-    if options:
-        raise ArgumentError(f"no option is called {next(iter(options))!r} here")

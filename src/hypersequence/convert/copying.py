@@ -42,14 +42,22 @@ def save(
     >>> HyperSequenceFile(folder / "few.hsq").n_records
     32
     """
-    copy(sequence, Path(path), sequence.user_meta(), overwrite=overwrite, progress=progress)
+    copy(sequence, Path(path), sequence.user_meta(), sequence.batch_size(), overwrite=overwrite, progress=progress)
 
 
-def copy(sequence: HyperSequence, path: Path, user_meta: dict[str, Any], *, overwrite: bool, progress: bool) -> None:
-    """The same with other metadata."""
+def copy(
+    sequence: HyperSequence,
+    path: Path,
+    user_meta: dict[str, Any],
+    batch_size: int,
+    *,
+    overwrite: bool,
+    progress: bool,
+) -> None:
+    """The same with other metadata, and perhaps batches of another size."""
     schema = None if sequence.has_map else schema_of(sequence.columns)
     with (
-        HyperSequenceWriter(path, sequence.batch_size(), schema=schema, overwrite=overwrite) as writer,
+        HyperSequenceWriter(path, batch_size, schema=schema, overwrite=overwrite) as writer,
         RecordProgress(path.name, sequence.n_records, progress) as bar,
     ):
         writer.user_meta().update(user_meta)

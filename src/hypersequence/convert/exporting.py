@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,20 @@ def write_out(
     format: Format,
     options: Mapping[str, Any],
     *,
+    roles: Mapping[str, Sequence[Column]] | None = None,
     overwrite: bool,
     progress: bool,
 ) -> None:
     """Write all records of a sequence in another format.
+
+    Args:
+        sequence: What to write.
+        target: The new file or folder.
+        format: Its format.
+        options: What the format is told.
+        roles: The columns of each role; ``None`` for what they are in the sequence.
+        overwrite: Whether the target may exist.
+        progress: Whether to show a bar.
 
     Raises:
         ArgumentError: The format cannot be written, or not with these options; or the sequence has a ``map``.
@@ -47,16 +57,34 @@ def write_out(
     if not target.parent.is_dir():
         raise FileError(f"{target}: the folder {target.parent} does not exist", path=str(target))
     clean_up(target)
-    if not overwrite and target.exists():
-        raise FileError(f"{target}: exists already; choose another name, or say overwrite", path=str(target))
+    refuse_existing(target, overwrite=overwrite)
     if target.is_dir() and not (format.makes_folders and format.recognises(target)):
         raise FileError(f"{target}: is a folder that this format did not make, and is not replaced", path=str(target))
     with RecordProgress(target.name, sequence.n_records, progress) as bar:
-        export = _export(sequence, bar)
+        export = _export(sequence, bar, roles)
         _check_room(target, export, format, told)
         with PartFolder(target) as part, _explained(target, export):
             format.writes(export, part.path, told)
             part.put_in_place()
+
+
+def refuse_existing(target: Path, *, overwrite: bool, resume: bool = False) -> None:
+    """Refuse a target that exists and must not be replaced.
+
+    Raises:
+        FileError: It is there.
+    """
+    if overwrite or not target.exists():
+        return
+    if resume:
+        raise FileError(
+            f"{target} is there and complete, so there is nothing to go on with; to make it once more, allow that it "
+            "is replaced (overwrite)",
+            path=str(target),
+        )
+    raise FileError(
+        f"{target} exists already; choose another name, or allow that it is replaced (overwrite)", path=str(target)
+    )
 
 
 def _check_room(target: Path, export: Export, format: Format, told: Options) -> None:
@@ -111,14 +139,15 @@ def _no_utf8(export: Export) -> str | None:
     return None
 
 
-def _export(sequence: HyperSequence, bar: RecordProgress) -> Export:
+def _export(sequence: HyperSequence, bar: RecordProgress, roles: Mapping[str, Sequence[Column]] | None) -> Export:
     columns = sequence.columns
-    names = _names(columns)
-    roles = {role: [names[column.number] for column in columns if column.role == role] for role in ROLES}
+    names = names_of(columns)
+    roles = roles or {role: [column for column in columns if column.role == role] for role in ROLES}
+    named_roles = {role: [names[column.number] for column in members] for role, members in roles.items()}
 
     def pieces(*wanted: str) -> Iterator[Piece]:
         numbers = [column.number for column in columns if not wanted or names[column.number] in wanted]
-        chosen = sequence.fields(*(_address(sequence.schema.columns[number]) for number in numbers))
+        chosen = sequence.fields(*(address(sequence.schema.columns[number]) for number in numbers))
         done = 0
         for batch in in_pieces(chosen):
             arrays = _leaves(batch)
@@ -128,10 +157,10 @@ def _export(sequence: HyperSequence, bar: RecordProgress) -> Export:
             done += len(arrays[0])
 
     fields = {names[column.number]: column.field for column in columns}
-    return Export(fields, sequence.n_records, roles, sequence.user_meta(), pieces)
+    return Export(fields, sequence.n_records, named_roles, sequence.user_meta(), pieces)
 
 
-def _address(column: Column) -> str:
+def address(column: Column) -> str:
     """What ``fields()`` calls it."""
     return f"{column.role}.{column.position if column.name is None else column.name}"
 
@@ -147,7 +176,7 @@ def _leaves(value: Any) -> list[Any]:
     return [value]
 
 
-def _names(columns: tuple[Column, ...]) -> dict[int, str]:
+def names_of(columns: tuple[Column, ...]) -> dict[int, str]:
     """A name for each column, by its number: its own, or that of its role; with the role where two have the same."""
     own = {column.number: column.name or _unnamed(column) for column in columns}
     counts = Counter(own.values())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from ..errors import NothingToResumeError, RecordError, SourceError
+from ..loader.threads import default_threads as default_threads  # for formats that look through a source first
 from ..progress import RecordProgress
 from ..schema import Array, Schema
 from ..writer import HyperSequenceWriter
@@ -18,11 +18,6 @@ from .roles import Choice
 
 #: What may be read ahead, all pieces together.
 _AHEAD_NBYTES = 128 << 20
-
-
-def default_threads() -> int:
-    """As many as there are processors, up to four: who reads and decodes, beside the one that writes."""
-    return min(4, os.cpu_count() or 1)
 
 
 def begin(

@@ -79,6 +79,9 @@ def format_of_target(path: Path) -> Format:
     writable = [each for each in formats().values() if each.writes is not None]
     found = _by_ending(path, writable)
     if found is None:
+        known = _by_ending(path, list(formats().values()))
+        if known is not None:
+            raise ArgumentError(f"{path}: {known.title} are read, not written; convert to Parquet or another format")
         raise ArgumentError(
             f"{path}: its name does not tell the format; say it (to=, --to), one of: "
             f"hsq, {', '.join(each.name for each in writable)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import ArgumentError
@@ -23,7 +23,8 @@ class Choice:
         labels: Those that the source calls outputs.
         chosen: For ``inputs``, ``outputs`` and ``sample_weights`` the names that were asked for; ``None`` for a role of
             which nothing was said.
-        named: Whether fields keep their names: each role is a dict. Else it is an array, or a tuple of arrays.
+        named: Whether fields keep their names: each role is a dict. Else it is an array, or a tuple of arrays. Or for
+            each field the name that it gets, ``None`` for none: a role is a dict if one of its fields has a name.
 
     Raises:
         ArgumentError: A name that no field has, or that stands twice; no input is left.
@@ -35,10 +36,10 @@ class Choice:
         labels: Iterable[str],
         chosen: Sequence[Sequence[str] | None],
         *,
-        named: bool,
+        named: bool | Mapping[str, str | None],
     ) -> None:
         self._roles = _roles(list(fields), set(labels), chosen)
-        self._named = named
+        self._new_names = {name: name if named else None for name in fields} if isinstance(named, bool) else named
         #: The fields to read, in the order in which the file numbers them.
         self.names = [name for names in self._roles for name in names]
         #: What the file has.
@@ -52,8 +53,10 @@ class Choice:
     def _structure(self, names: list[str], piece: Piece | dict[str, Field]) -> Any:
         if not names:
             return None
-        if self._named:
-            return {name: piece[name] for name in names}
+        given = [self._new_names[name] for name in names]
+        if any(given):
+            new = [name or old for name, old in zip(given, names, strict=True)]
+            return dict(zip(new if len({*new}) == len(new) else names, map(piece.__getitem__, names), strict=True))
         return piece[names[0]] if len(names) == 1 else tuple(piece[name] for name in names)
 
 

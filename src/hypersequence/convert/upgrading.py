@@ -36,7 +36,7 @@ def upgrade(
     """
     with HyperSequenceFile(old) as source:
         meta = _without_nan(source.user_meta(), str(old))
-        copy(source, Path(new), meta, overwrite=overwrite, progress=progress)
+        copy(source, Path(new), meta, source.batch_size(), overwrite=overwrite, progress=progress)
 
 
 def _without_nan(value: Any, path: str) -> Any:

@@ -20,9 +20,11 @@ import numpy as np
 from ..errors import ArgumentError, RecordError, SourceError
 from ..progress import RecordProgress
 from ..schema import Schema
+from ..sequence import HyperSequence
 from ..values import check_value
 from ..writer import HyperSequenceWriter
 from .api import Converted
+from .exporting import refuse_existing
 from .importing import begin, check_last
 from .maker import Made, as_given
 from .workers import Workers
@@ -92,6 +94,7 @@ def write(
             "are made by whoever draws them"
         )
     target = Path(path)
+    refuse_existing(target, overwrite=overwrite, resume=resume)
     with ExitStack() as stack:
         # First, so that nothing is begun if it cannot work.
         crew = stack.enter_context(Workers(workers, fn, source.data)) if workers else None
@@ -140,6 +143,15 @@ def _source_of(records: Any) -> _Source:
             f"a {kind} is no sequence of records; convert() takes files, and a "
             "HyperSequenceWriter's extend() takes arrays of many records"
         )
+    if isinstance(records, HyperSequence):
+        raise ArgumentError(
+            f"a {kind} gives batches, and here every item is a record: give its .records, or write it with save()"
+        )
+    if hasattr(records, "columns") and hasattr(records, "shape"):  # of pandas, Polars or Arrow
+        raise ArgumentError(
+            f"a {kind} gives columns, and here every item is a record: give a HyperSequenceWriter's extend() a dict of "
+            "its columns as arrays, or convert() a Parquet file of it"
+        )
     if hasattr(records, "as_numpy_iterator"):  # tf.data
         return _Source(lambda first: iter(records.skip(first).as_numpy_iterator()), _length(records))
     if isinstance(records, list | tuple | range | deque | np.ndarray):  # drawing from them is no work for others
@@ -156,8 +168,8 @@ def _source_of(records: Any) -> _Source:
 
 
 def _iterates_only(records: Any) -> bool:
-    """PyTorch's iterable data sets have a length, and an indexing that raises."""
-    return any(base.__name__ == "IterableDataset" for base in type(records).__mro__)
+    """PyTorch's iterable data sets have a length, and an indexing that raises; that of a pandas Series is by label."""
+    return hasattr(records, "iloc") or any(base.__name__ == "IterableDataset" for base in type(records).__mro__)
 
 
 def _length(records: Any) -> int | None:

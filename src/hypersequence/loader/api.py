@@ -19,6 +19,7 @@ from .legs import Leg
 from .run import Run, Settings
 from .state import Cursor, Identity
 from .stats import LoaderStats
+from .threads import SPARE, default_threads
 
 Buffers = Literal["own", "reuse", "view"] | Callable[[int], Array]
 #: An epoch that no training reaches, and that fits into 64 bits with room to spare.
@@ -88,7 +89,7 @@ class Loader:
         self._sequence = seq = seq._with()  # seq.shuffle() would change the order of a pass under way
         self._epochs = whole_number(epochs, "epochs", 1, most=1 << 31)
         self._settings = Settings(
-            threads=default_threads() if threads is None else whole_number(threads, "threads", 0, most=1024),
+            threads=default_threads(SPARE) if threads is None else whole_number(threads, "threads", 0, most=1024),
             prefetch=None if prefetch is None else whole_number(prefetch, "prefetch", 1, most=1 << 31),
             buffers=buffers,
             evict=bool(evict),
@@ -282,9 +283,3 @@ class LoaderIterator(Iterator[Batch]):
 
 #: Runs of a parent process. They are kept: they hold locks of threads that are not here.
 _left_behind: list[Run] = []
-
-
-def default_threads() -> int:
-    """One processor fewer than there are, as the training needs one; from one to four."""
-    n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(4, n_processors - 1))

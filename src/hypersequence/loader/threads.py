@@ -20,6 +20,15 @@ from typing import TypeAlias
 # may wait for ever.
 import numpy.ma  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
+#: Processors that a loader leaves to the training.
+SPARE = 1
+
+
+def default_threads(spare: int = 0) -> int:
+    """How many threads to use where nobody says it: one a processor, but for so many that others need; one to four."""
+    n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(4, n_processors - spare))
+
 
 class Task:
     """Something to be run once, by whoever comes first.

@@ -13,12 +13,14 @@ import numpy as np
 from ..errors import ArgumentError, MissingPackageError
 from ..schema import Array, Field
 from ..sequence import HyperSequence
+from ..sequence.inside import read_columns
 from ..sequence.picking import chosen_order
 from .readable import safe, scalar_text, short_names, value_text
-from .reading import read_columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+else:
+    Figure = Any  # for typing.get_type_hints
 
 #: So many records are drawn if nobody says which, and so many if each has several panels; and at most.
 _USUAL_RECORDS, _FEW_RECORDS, _MOST_RECORDS = 16, 4, 100

@@ -1,8 +1,5 @@
 """How fast a file feeds training on this machine, beside what the machine can do at all."""
 
-# A sequence and what is said about it are one thing in two places.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import html
@@ -15,17 +12,19 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from ..errors import ArgumentError
-from ..loader.api import default_threads
 from ..loader.readahead import reasonable_nbytes
+from ..loader.threads import SPARE, default_threads
 from ..progress import Progress
 from ..sequence import open_files
 from ..sequence.arguments import whole_number
 from ..sequence.core import DEFAULT_WINDOW_NBYTES
 from ..sequence.display import readable_nbytes
+from ..sequence.inside import source_of
 from ..sequence.opening import PathLike
 from .advice import SMALL_NBYTES, BenchRow, advise, readable_count, readable_seconds
 from .limits import MemoryLimit, available_nbytes, can_forget
 from .passes import ORDERS, WINDOWS, Figure, Passes, Subject, ordered, subject_of
+from .tables import TextTable, as_text
 
 #: At most so much is measured from memory: two windows of the default size.
 _HOT_NBYTES = 1 << 30
@@ -72,41 +71,34 @@ class Bench:
             f"{self.n_processors} processors"
         )
 
-    def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
-        """The figures as text: for each place a title, the names of columns, and a row an order."""
+    def tables(self) -> list[TextTable]:
+        """The figures as text: for each place a table with a row an order."""
         return [
             table
             for place, title in (("memory", "From memory (page cache)"), ("disk", "From disk"))
             if (table := self._table(place, title)) is not None
         ]
 
-    def _table(self, place: str, title: str) -> tuple[str, list[str], list[list[str]]] | None:
+    def _table(self, place: str, title: str) -> TextTable | None:
         rows = [row for row in self.rows if row.place == place]
         if not rows:
             return None
         threads = sorted({row.threads for row in rows})
         header = ["order", *(f"threads={n}" for n in threads), "limit", "best records/s"]
         header += ["first batch"] if place == "disk" else []
-        lines: list[list[str]] = []
+        lines: list[tuple[str, ...]] = []
         for order in ORDERS:
             own = {row.threads: row for row in rows if row.order == order}
             best = max(own.values(), key=lambda row: row.nbytes_per_s)
             line = [order if order == "in order" else f"by {order}"]
             line += [f"{own[n].nbytes_per_s / 1e9:.3g} {own[n].ratio:>4.0%}" for n in threads]
             line += [f"{best.limit_nbytes_per_s / 1e9:.3g} {best.limit}", readable_count(best.records_per_s)]
-            lines.append(line + ([readable_seconds(best.first_s)] if place == "disk" else []))
-        return f"{title}: GB/s, share of the limit", header, lines
+            lines.append((*line, *([readable_seconds(best.first_s)] if place == "disk" else [])))
+        return TextTable(f"{title}: GB/s, share of the limit", tuple(header), tuple(lines), frozenset({0}))
 
     def __str__(self) -> str:
-        found = [self.title]
-        for title, header, lines in self.tables():
-            widths = [max(map(len, cells)) for cells in zip(header, *lines, strict=True)]
-            found += ["", title]
-            found += [
-                "  " + "  ".join(f"{cell:<{w}}" if not i else f"{cell:>{w}}" for i, (cell, w) in enumerate(cells))
-                for cells in (list(zip(line, widths, strict=True)) for line in (header, *lines))
-            ]
-        return "\n".join([*found, *(["", *self.notes] if self.notes else []), "", self.verdict])
+        told = [as_text([self.title], self.tables()), "\n".join(self.notes), self.verdict]
+        return "\n\n".join(filter(None, told))
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
@@ -216,7 +208,7 @@ class _Measuring:
             record_nbytes=subject.record_nbytes,
             batch_size=subject.batch_size,
             block_nbytes=subject.block_nbytes,
-            default_threads=default_threads(),
+            default_threads=default_threads(SPARE),
             n_processors=n_processors,
             fits=fits,
         )
@@ -233,7 +225,7 @@ class _Measuring:
         with open_files(subject.path) as seq:
             n_records = self._passes.warm(subject.first(seq, subject.records_of(_HOT_NBYTES)))
             part = subject.first(seq, n_records)
-            limit = MemoryLimit(seq._source, n_records, subject.batch_size)
+            limit = MemoryLimit(source_of(seq), n_records, subject.batch_size)
             measures: dict[_Kind, Callable[[], Figure]] = {
                 _COPY: partial(self._passes.alone, limit.copy),
                 _TAKE: partial(self._passes.alone, limit.gather),

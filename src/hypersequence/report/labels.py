@@ -1,7 +1,5 @@
 """Labels of records: their field of the file, or, for want of one, ten parts of the file."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import math
@@ -13,6 +11,7 @@ from ..errors import ArgumentError
 from ..order.base import Positions
 from ..schema import Array, Column
 from ..sequence import HyperSequence
+from ..sequence.inside import source_of
 
 #: Labels are put together into at most so many groups.
 N_GROUPS = 10
@@ -85,7 +84,7 @@ def _read(seq: HyperSequence, column: Column, numbers: Positions) -> Array:
     field = column.field
     piece = max(1, min(_CHUNK_RECORDS, _CHUNK_NBYTES // max(1, field.nbytes)))
     found: list[Any] = [
-        _plain(seq._source.read(numbers[start : start + piece], (column.number,))[0], field.shape)
+        _plain(source_of(seq).read(numbers[start : start + piece], (column.number,))[0], field.shape)
         for start in range(0, len(numbers), piece)
     ]
     return np.concatenate(found) if found else np.empty(0)

@@ -1,8 +1,5 @@
 """Passes over a part of some files, timed: from memory again and again, from disk after dropping them."""
 
-# A sequence and what is said about it are one thing in two places.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import statistics
@@ -13,8 +10,8 @@ from typing import Any, Literal, NamedTuple, cast
 
 from ..errors import ArgumentError
 from ..loader import Loader
-from ..order import Natural
 from ..sequence import HyperSequence, open_files
+from ..sequence.inside import first_records, source_of
 from .limits import DiskLimit, forget, parts_of
 
 ORDERS = ("in order", "batch", "window", "record")
@@ -48,7 +45,7 @@ class Subject(NamedTuple):
 
     def first(self, seq: HyperSequence, n_records: int) -> HyperSequence:
         """So many of the first records of a sequence, as if there were no others."""
-        return seq._with(whole=Natural(n_records), batch_size=self.batch_size)
+        return first_records(seq, n_records, self.batch_size)
 
     def records_of(self, nbytes: float) -> int:
         """How many records have at least so many bytes: whole batches, and no more than there are."""
@@ -62,7 +59,7 @@ def subject_of(seq: HyperSequence, path: Any, threads: tuple[int, ...]) -> Subje
     Raises:
         ArgumentError: It has no bytes.
     """
-    files = seq._source.files()
+    files = source_of(seq).files()
     nbytes = seq.schema.record_nbytes
     if not seq.n_records * nbytes:
         what = "records have no bytes" if seq.n_records else "there are no records"
@@ -134,7 +131,7 @@ class Passes:
 
     def _limit_of(self, n_records: int) -> DiskLimit:
         with open_files(self._subject.path) as seq:
-            return DiskLimit(parts_of(seq._source, n_records))
+            return DiskLimit(parts_of(source_of(seq), n_records))
 
     def disk_alone(self, limit: DiskLimit) -> Figure:
         """What the disk does without us."""

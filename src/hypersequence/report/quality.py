@@ -1,11 +1,9 @@
 """How well an order mixes, in a few numbers that a person can read."""
 
-# A sequence and what is said about it are one thing in two places.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import html
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +13,15 @@ from ..errors import ArgumentError
 from ..order import Order
 from ..order.base import Positions
 from ..sequence import HyperSequence
+from ..sequence.inside import order_of, source_of, whole_order_of
 from .chance import expected_distance, expected_distinct, expected_neighbours, rank_correlation
 from .labels import groups_of_labels, groups_of_places
 from .sample import SAMPLE, Batches, Budget, Disk, members, scattered, some, window_records
 
 if TYPE_CHECKING:
-    import os
-
     from matplotlib.figure import Figure
+else:
+    Figure = Any  # for typing.get_type_hints
 
 #: Batches of which it is looked up whether the next epoch has others.
 _BATCHES_OF_NEXT = 8
@@ -177,7 +176,7 @@ def shuffle_quality(seq: HyperSequence, label: str | None = None) -> ShuffleQual
     """
     if not isinstance(seq, HyperSequence):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ArgumentError(f"shuffle_quality: expected a sequence, not {type(seq).__name__}")
-    order, whole, disk = seq._order, seq._whole, Disk(seq._source)
+    order, whole, disk = order_of(seq), whole_order_of(seq), Disk(source_of(seq))
     batches = Batches(order, seq.batch_size())
     everything = members(whole)
     everywhere, places = disk.places(everything), disk.places(batches.numbers)
@@ -275,7 +274,7 @@ def _change(seq: HyperSequence, batches: Batches) -> float:
     few = some(len(batches.positions), _BATCHES_OF_NEXT)
     if not len(few):
         return 0.0
-    other = seq.at_epoch(seq.epoch - 1 if seq.epoch else 1)._order
+    other = order_of(seq.at_epoch(seq.epoch - 1 if seq.epoch else 1))
     return float((other.at(batches.positions[few]) != batches.numbers[few]).mean())
 
 

@@ -1,8 +1,5 @@
 """Numbers about the values of every field: ranges, means, deviations, labels."""
 
-# A sequence and what is said about it are one thing in two places.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -13,8 +10,8 @@ from ..errors import ArgumentError
 from ..progress import ByteProgress
 from ..schema import Column
 from ..sequence import HyperSequence
+from ..sequence.inside import read_columns, source_of
 from .readable import number_text, plain, safe, scalar_text, short_names
-from .reading import read_columns
 from .summary import MOST_VALUES, Counts, Summary, channel_axis, is_label
 from .tables import TextTable, as_html, as_text
 
@@ -244,7 +241,7 @@ def _pieces(sequence: HyperSequence, nbytes: int) -> Iterator[tuple[int, int]]:
     """Positions of some megabytes of records at a time, of one block if blocks are not small: those are views."""
     if not nbytes:
         return
-    block = sequence._source.block_records
+    block = source_of(sequence).block_records
     most = max(1, _PIECE_NBYTES // nbytes)
     if block <= most and block * nbytes >= _SMALL_BLOCK_NBYTES:
         most = block

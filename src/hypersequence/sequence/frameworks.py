@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ..adapters.keras import KerasSequence
     from ..adapters.torch import TorchDataset, TorchLoader
     from .core import HyperSequence
+
+    TfDataset: TypeAlias = tf.data.Dataset[Any]
+else:  # so that typing.get_type_hints needs no framework
+    JaxLoader = KerasSequence = TorchDataset = TorchLoader = TfDataset = Any
 
 
 class Frameworks:
@@ -75,7 +79,7 @@ class Frameworks:
 
         return JaxLoader(cast("HyperSequence", self), **options)
 
-    def as_tf_dataset(self, **options: Any) -> tf.data.Dataset[Any]:
+    def as_tf_dataset(self, **options: Any) -> TfDataset:
         """A ``tf.data.Dataset`` of batches, of which every iteration is the next epoch.
 
         Args:

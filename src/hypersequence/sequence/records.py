@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import PositionError
 from ..order import compose
+from . import core
 from .picking import chosen_order
-
-if TYPE_CHECKING:
-    from .core import HyperSequence
 
 
 class Records(Sequence[Any]):
@@ -30,7 +28,7 @@ class Records(Sequence[Any]):
     ((4, 4), 7)
     """
 
-    def __init__(self, sequence: HyperSequence) -> None:
+    def __init__(self, sequence: core.HyperSequence) -> None:
         self._sequence = sequence
 
     def __len__(self) -> int:
