@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import hypersequence as hs
-from hypersequence.convert import csvtext
-from hypersequence.convert.ahead import in_order
-from hypersequence.convert.array_reader import ArraysReader
-from hypersequence.convert.formats import numpy as numpy_format
-from hypersequence.convert.registry import formats
+from hypersequence.converting import csvtext
+from hypersequence.converting.ahead import in_order
+from hypersequence.converting.array_reader import ArraysReader
+from hypersequence.converting.formats import numpy as numpy_format
+from hypersequence.converting.registry import formats
 from hypersequence.loader.threads import Task
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 from pyarrow import feather
 
 import hypersequence as hs
-from hypersequence.convert.formats import parquet as parquet_module
-from hypersequence.convert.registry import formats
+from hypersequence.converting.formats import parquet as parquet_module
+from hypersequence.converting.registry import formats
 
 ENDINGS = [".parquet", ".arrow"]
 TYPES = [

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import hypersequence as hs
-from hypersequence.convert import csvtext
-from hypersequence.convert.registry import formats
+from hypersequence.converting import csvtext
+from hypersequence.converting.registry import formats
 
 
 def converted(source: Any, tmp_path: Path, **options: Any) -> Any:

@@ -19,7 +19,7 @@ ENDINGS = [".npz", ".h5", ".zarr", ".zarr.zip", ".parquet", ".arrow", ".tfrecord
 SLOW = """
 import sys, time
 import hypersequence as hs
-from hypersequence.convert import exporting
+from hypersequence.converting import exporting
 
 pieces = exporting.in_pieces
 def slow(sequence):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import hypersequence as hs
-from hypersequence.convert.registry import formats
+from hypersequence.converting.registry import formats
 
 datasets.disable_progress_bars()
 

@@ -182,7 +182,7 @@ def test_a_damaged_image_is_named_and_conversion_goes_on_when_it_is_mended(tmp_p
 
 
 def test_an_image_that_vanishes_on_the_way_is_named(tmp_path: Path) -> None:
-    from hypersequence.convert.registry import format_named
+    from hypersequence.converting.registry import format_named
 
     for name in range(3):
         put(tmp_path / "in" / f"{name}.png", noise(name))

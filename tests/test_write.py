@@ -19,7 +19,7 @@ import pytest
 
 import hypersequence as hs
 from hypersequence import write
-from hypersequence.convert import workers as workers_module
+from hypersequence.converting import workers as workers_module
 
 N = 300
 

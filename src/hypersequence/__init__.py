@@ -15,7 +15,6 @@ then train for many epochs::
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .lazy import lazy_names
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
     from .adapters import tensorflow as tensorflow
     from .adapters import torch as torch
     from .adapters.keras import KerasSequence as KerasSequence
-    from .convert import Converted, convert, save, upgrade, write
-    from .convert.api import formats
+    from .converting import Converted, convert, save, upgrade, write
+    from .converting.api import formats
     from .errors import (
         ArgumentError,
         ChecksumError,
@@ -132,8 +131,8 @@ _FRAMEWORKS = {
 }
 _HOMES = {
     "open": "sequence:open_files",
-    "formats": "convert.api:formats",  # convert.formats is the package of them all
-    **{name: f"convert:{name}" for name in ("Converted", "convert", "save", "upgrade", "write")},
+    "formats": "converting.api:formats",
+    **{name: f"converting:{name}" for name in ("Converted", "convert", "save", "upgrade", "write")},
     **{name: f"loader:{name}" for name in ("Loader", "LoaderStats")},
     **{name: f"schema:{name}" for name in ("Field", "Schema")},
     **{name: f"writer:{name}" for name in ("HyperSequenceWriter", "Recovered", "recover")},
@@ -159,9 +158,3 @@ def __getattr__(name: str) -> Any:
         except PackageNotFoundError:  # a checkout that was not installed
             return "0+unknown"
     return _lookup(name)
-
-
-# A package and a function have one name. When the package is imported, it becomes an attribute of this one: that is
-# done now, while it costs nothing, so that from here on the name is that of the function.
-import_module(".convert", __name__)
-globals().pop("convert")

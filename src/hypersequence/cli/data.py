@@ -14,7 +14,7 @@ from .app import app, console, say
 
 # Commands import what they work with when they are called, so that none waits for what others need.
 if TYPE_CHECKING:
-    from ..convert import Format
+    from ..converting import Format
     from ..sequence import HyperSequence
 
 _OVERWRITE = Annotated[bool, typer.Option(help="Replace a file that exists.")]
@@ -67,7 +67,7 @@ def convert(
     """
     if len(paths) < 2:
         raise typer.BadParameter("give at least one source, and the target last")
-    from ..convert import convert as convert_data
+    from ..converting import convert as convert_data
 
     *sources, target = paths
     chosen = {"inputs": _listed(inputs), "outputs": _listed(outputs), "sample_weights": _listed(sample_weights)}
@@ -116,7 +116,7 @@ def list_formats(
 
         hsq formats images
     """
-    from ..convert.registry import formats
+    from ..converting.registry import formats
 
     known = formats()
     if name is not None and name not in known:
@@ -182,7 +182,7 @@ def upgrade(
 
         hsq upgrade train.hsq
     """
-    from ..convert import upgrade as upgrade_file
+    from ..converting import upgrade as upgrade_file
     from ..report import describe
 
     if new is None and (version := describe(old).version) == "3":
@@ -204,7 +204,7 @@ def merge(
     Examples:
         hsq merge monday.hsq tuesday.hsq week.hsq
     """
-    from ..convert import save
+    from ..converting import save
     from ..sequence import open_files
 
     if len(paths) < 2:
@@ -237,7 +237,7 @@ def split(
 
         hsq split all.hsq train.hsq=0.8 test.hsq --seed 1
     """
-    from ..convert import save
+    from ..converting import save
     from ..sequence import open_files
 
     names, shares = _shares(parts)
@@ -286,7 +286,7 @@ def sample(
     Examples:
         hsq sample train.hsq 1000 small.hsq
     """
-    from ..convert import save
+    from ..converting import save
     from ..sequence import open_files
 
     with open_files(path) as sequence:

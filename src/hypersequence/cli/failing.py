@@ -63,7 +63,7 @@ def in_options(text: str, command: str) -> str:
         return text.replace(_GOING_ON, "").replace("fields()", "--fields")
     text = text.replace("fields()", "--inputs and --outputs")
     text = re.sub(r"(?<=has no use for ).+(?=; leave that out)", _dashed, text)
-    from ..convert.registry import formats
+    from ..converting.registry import formats
 
     names = {option.name for each in formats().values() for option in each.options}
     return re.sub(rf"(?<![\w-])(?=(?:{'|'.join(sorted(names))})=)", "-O ", text)

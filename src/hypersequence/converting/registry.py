@@ -16,7 +16,7 @@ from .base import Format
 
 @cache
 def formats() -> dict[str, Format]:
-    """Every format by its name: whatever stands as ``FORMATS`` in a module of ``convert/formats``."""
+    """Every format by its name: whatever stands as ``FORMATS`` in a module of ``converting/formats``."""
     package = import_module(f"{__package__}.formats")
     modules = sorted(module.name for module in iter_modules(package.__path__))
     found: list[Format] = [each for name in modules for each in import_module(f"{package.__name__}.{name}").FORMATS]
