@@ -139,7 +139,7 @@ def test_a_sparse_file_of_endless_blocks_takes_no_memory(tmp_path: Path) -> None
 
 def test_a_part_file_that_is_cut_while_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part = left_behind(tmp_path / "a.hsq", pairs, 120)
-    monkeypatch.setattr("hypersequence.writer.remains._HELD_NBYTES", 0)  # as if blocks were too large to be held
+    monkeypatch.setattr("hypersequence.writer.scan._HELD_NBYTES", 0)  # as if blocks were too large to be held
     monkeypatch.setattr("hypersequence.writer.remains._ROWS_NBYTES", 100)
     real = hs.HyperSequenceWriter.extend
 

@@ -330,7 +330,7 @@ def test_very_many_broken_blocks_are_not_told_one_by_one(tmp_path: Path, monkeyp
     data[header.nbytes + 3 * header.stride + 20] ^= 1  # a frame
     part.write_bytes(data)
     assert [error.block for error in hs.recover(part, tmp_path / "one.hsq").broken] == [1, 2, 3, 4]
-    monkeypatch.setattr("hypersequence.writer.remains._MAX_BROKEN", 2)
+    monkeypatch.setattr("hypersequence.writer.scan._MAX_BROKEN", 2)
     found = hs.recover(part, tmp_path / "other.hsq")
     assert [(error.block, error.facts.get("last_block")) for error in found.broken] == [(1, None), (2, 4)]
     with pytest.raises(hs.FileError, match="4 blocks are broken"):

@@ -260,7 +260,7 @@ def test_metadata_that_cannot_be_read_are_left_out_and_told(tmp_path: Path, monk
 def test_a_disk_that_gives_something_else_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was checked is what is taken, or nothing."""
     part = left_behind(tmp_path / "a.hsq", pairs, 5000, block_nbytes=20_000)
-    monkeypatch.setattr("hypersequence.writer.remains._HELD_NBYTES", 0)  # as for blocks of more than 64 MiB
+    monkeypatch.setattr("hypersequence.writer.scan._HELD_NBYTES", 0)  # as for blocks of more than 64 MiB
     assert hs.recover(part, tmp_path / "out.hsq").n_records == 5000
     assert_records(tmp_path / "out.hsq", pairs, 5000)
     reads = {"n": 0}

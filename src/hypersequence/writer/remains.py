@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -34,19 +34,15 @@ from ..layout import (
     parse_frame,
     parse_header,
     parse_trailer,
-    placed,
     read_meta,
 )
 from ..schema import Array
 from .blocks import Ending
 from .partbytes import PartBytes
+from .scan import Scan, Whole
 
-#: A block of so many bytes is kept in memory while its records are taken out.
-_HELD_NBYTES = 64 << 20
 _ROWS_NBYTES = 8 << 20
 _PIECE_NBYTES = 2 << 20
-#: More broken blocks than this in a row are not told one by one.
-_MAX_BROKEN = 10_000
 
 
 @contextmanager
@@ -87,14 +83,6 @@ class Found:
     torn: list[int] = field(default_factory=list[int])
 
 
-class _Broken(NamedTuple):
-    """Blocks in a row that are not whole, and what is wrong with the first of them."""
-
-    first: int
-    last: int
-    error: FormatError
-
-
 class Remains:
     """A file without an end. Everything is checked before it is believed.
 
@@ -110,12 +98,13 @@ class Remains:
         self.path = path
         self._bytes = PartBytes(path)
         self._read = guarded(self._bytes, str(path))
+        self.nbytes = self._bytes.nbytes
         try:
             self.header = self._parse_header()
+            self.trailer = self._parse_trailer()
         except BaseException:
             self._bytes.close()
             raise
-        self.nbytes = self._bytes.nbytes
         self.walk = BlockWalk(self._bytes, self.nbytes, self.header, str(path))
 
     def _parse_header(self) -> Header:
@@ -150,111 +139,9 @@ class Remains:
                 found.torn += [number] if torn else []
         return found
 
-    def blocks(
-        self, step: Callable[[int], object], *, hold: bool = False
-    ) -> Iterator[tuple[int, tuple[Frame, bytes, bool] | FormatError]]:
-        """Every block there could be, with its frame, or what is wrong with it; of some in a row, with all of them.
-
-        How many blocks there should be tells a trailer, if it is sound. Without one, of blocks that are not whole those
-        behind the last whole one are left out; but for one right behind it that was begun, and for those that the
-        disk does not give.
-
-        Args:
-            step: Told how many bytes were checked.
-            hold: Have a block in memory while it is handed over, for :meth:`rows`.
-        """
-        trailer = self._trailer()
-        n_places = self.walk.n_places if trailer is None else trailer.n_blocks
-        first = short = None
-        broken: list[_Broken] = []
-        end, number = self.header.nbytes, 0
-        while number < n_places:
-            place, following = self.walk.place(number), number + 1
-            if hold and self.header.stride <= _HELD_NBYTES:
-                self._bytes.hold(place, min(self.header.stride, self.nbytes - place))
-                self._bytes.will_need(place + self.header.stride, self.header.stride)
-            try:
-                frame, head, torn = self._whole(number, first)
-            except FormatError as error:
-                _note(broken, _Broken(number, number, error.with_traceback(None)))  # it would keep what was read
-                following = min(self._behind_hole(following), n_places)
-                if following > number + 1:
-                    _note(broken, _Broken(number + 1, following - 1, self._nothing_at(number + 1)))
-            else:
-                if short is not None:  # which no block can come behind
-                    yield short.number, self._older(short, self.header.block_records)
-                    short = None
-                first, end = first or frame, frame.offset + frame.nbytes
-                yield from map(self._told, broken)
-                broken.clear()
-                yield number, (frame, head, torn)
-                if trailer is not None:
-                    n_records = min(self.header.block_records, trailer.n_records - frame.first_record)
-                    if frame.n_records < n_records:
-                        yield number, self._older(frame, n_records)
-                elif frame.n_records < self.header.block_records:
-                    short = frame
-            step(min((following - number) * self.header.stride, self.nbytes - place))
-            number = following
-        if trailer is not None:
-            yield from map(self._told, broken)
-        elif short is None:
-            yield from self._begun(broken, end, 0 if first is None else first.frame_nbytes)
-
-    def _begun(self, broken: list[_Broken], end: int, index_nbytes: int) -> Iterator[tuple[int, FormatError]]:
-        """Those behind the last whole block that somebody began, or that the disk does not give.
-
-        Something else may stand there: the index, or what an earlier file left.
-        """
-        for at, each in enumerate(broken):
-            if each.error.rule == UNREADABLE or (at == 0 and self.walk.is_begun(each.first, end, index_nbytes)):
-                yield self._told(each._replace(last=each.first))
-
-    def _told(self, broken: _Broken) -> tuple[int, FormatError]:
-        """The number of the first block, and an error that says which they are."""
-        number, last, error = broken
-        if number != last:
-            return number, placed(error, str(self.path), f"blocks {number} to {last}", block=number, last_block=last)
-        return number, type(error)(str(error), **{"block": number, **error.facts})
-
-    def _older(self, frame: Frame, n_records: int) -> FormatError:
-        """What is wrong with a whole block that should have more records."""
-        text = f"block {frame.number} is an older one, of {frame.n_records} records instead of {n_records}"
-        return FormatError(
-            f"{self.path}: {text} [rule I2]",
-            path=str(self.path),
-            rule="I2",
-            block=frame.number,
-            first_record=frame.first_record + frame.n_records,
-            last_record=frame.first_record + n_records - 1,
-        )
-
-    def _nothing_at(self, number: int) -> FormatError:
-        text = f"block {number}: no frame where it should be, nothing is there [rule B1]"
-        return FormatError(f"{self.path}: {text}", path=str(self.path), rule="B1")
-
-    def _behind_hole(self, number: int) -> int:
-        """A block, or the first behind the hole of a sparse file in which it would begin: of those may be billions."""
-        data = self._bytes.next_data(self.walk.place(number))
-        n_passed = -(-(data - self.header.nbytes) // self.header.stride)
-        return max(number, n_passed - 1)  # the copy of a frame stands where the next block begins
-
-    def _whole(self, number: int, first: Frame | None) -> tuple[Frame, bytes, bool]:
-        """The frame of a block all of whose runs are sound, its bytes, and whether only its copy is."""
-        try:
-            frame, head = self.walk.frame(number, first)
-            torn = False
-        except FormatError as error:
-            try:
-                # A writer that makes a short block longer keeps its old frame where the next one will begin.
-                frame, head = self.walk.frame(number, first, at=self.walk.place(number + 1))
-            except FormatError:
-                raise error from None
-            torn = True
-        for run in self.walk.runs(frame):
-            if (problem := self.walk.problem(frame, run)) is not None:
-                raise problem
-        return frame, head, torn
+    def blocks(self, step: Callable[[int], object], *, hold: bool = False) -> Iterator[tuple[int, Whole | FormatError]]:
+        """Every block there could be: see :meth:`Scan.blocks`."""
+        return Scan(self._bytes, self.walk, self.header, self.trailer, str(self.path)).blocks(step, hold=hold)
 
     def frame(self, head: bytes) -> Frame:
         """A frame of this file from its bytes."""
@@ -311,8 +198,8 @@ class Remains:
         Raises:
             FormatError: They are there by what the end of the file says, and damaged; or the disk does not give them.
         """
-        if (trailer := self._trailer()) is not None:
-            return self._stored_meta(trailer)
+        if self.trailer is not None:
+            return self._stored_meta(self.trailer)
         if heads:
             last = self.frame(heads[-1])
             offset = align(last.offset + last.nbytes) + sum(map(len, heads)) + n_missing * len(heads[0])
@@ -367,7 +254,7 @@ class Remains:
         Raises:
             FormatError: The disk does not give what stands there.
         """
-        if not heads or self._trailer() is not None:
+        if not heads or self.trailer is not None:
             return False
         last, first = self.frame(heads[-1]), self.frame(heads[0])
         end = last.offset + last.nbytes
@@ -389,9 +276,9 @@ class Remains:
         """
         nbytes = min(TRAILER_NBYTES, self.nbytes)
         self._read(self.nbytes - nbytes, nbytes)
-        return self._trailer() is not None
+        return self.trailer is not None
 
-    def _trailer(self) -> Trailer | None:
+    def _parse_trailer(self) -> Trailer | None:
         """The trailer, if it is sound."""
         nbytes = min(TRAILER_NBYTES, self.nbytes)
         try:
@@ -429,12 +316,3 @@ class Remains:
                 return False
             offset += len(head)
         return True
-
-
-def _note(broken: list[_Broken], more: _Broken) -> None:
-    """Add blocks to those in a row that are not whole; those of which nothing is there are one, however many."""
-    nothing_there = bool(broken) and broken[-1].error.rule == more.error.rule == "B1"
-    if nothing_there or len(broken) >= _MAX_BROKEN:
-        broken[-1] = broken[-1]._replace(last=more.last)
-    else:
-        broken.append(more)
