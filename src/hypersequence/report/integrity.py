@@ -73,7 +73,8 @@ class Verification:
         return not self.problems
 
     def __str__(self) -> str:
-        what = f"{self.n_records:,} records in {self.n_blocks:,} blocks, " if self.ok or self.n_blocks else ""
+        blocks = "1 block" if self.n_blocks == 1 else f"{self.n_blocks:,} blocks"
+        what = f"{self.n_records:,} records in {blocks}, " if self.ok or self.n_blocks else ""
         about = f"{self.path}: {what}{self.n_bytes:,} bytes: "
         if self.ok:
             return about + ("all as written" if self.has_checksums else "readable, but without checksums to compare")

@@ -149,7 +149,8 @@ def _ensure_nothing_is_lost(path: Path, remains: Remains, found: Found) -> None:
         raise found.unreadable
     if found.behind:
         raise FileError(
-            f"{path}: {found.n_broken} blocks are broken, and {len(found.behind)} whole ones lie behind the first "
+            f"{path}: {found.n_broken} {'block is' if found.n_broken == 1 else 'blocks are'} broken, and "
+            f"{len(found.behind)} whole ones lie behind the first "
             f"({found.broken[0]}); {_elsewhere(path)}",
             path=str(path),
         )
