@@ -127,8 +127,18 @@ print((after - before) / (1 << (20 if sys.platform == "darwin" else 10)))
 def test_memory_for_large_records_is_a_few_of_them(tmp_path: Path) -> None:
     """A block of the writer's, two that are read ahead, and one on its way."""
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (12, 64 << 20)).flush()
-    code = 'hs.convert(folder / "x.npy", folder / "x.hsq", batch_size=1, threads=4)'
+    code = 'hs.convert(folder / "x.npy", folder / "x.hsq", threads=4)'
     assert grown(code, tmp_path) < 5 * 64
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((10,), 16), ((1 << 20,), 16), ((5 << 20,), 6), ((64 << 20,), 1)])
+def test_large_records_make_small_batches(tmp_path: Path, shape: tuple[int, ...], expected: int) -> None:
+    np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (2, *shape)).flush()
+    hs.convert(tmp_path / "x.npy", tmp_path / "x.hsq")
+    with hs.open(tmp_path / "x.hsq") as seq:
+        assert seq.batch_size() == expected
+    with pytest.raises(hs.ArgumentError):
+        hs.convert(tmp_path / "x.npy", tmp_path / "y.hsq", batch_size=0)
 
 
 def test_memory_does_not_grow_with_the_number_of_records(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def convert(
         bool | None, _option("Whether fields keep their names, so that batches hold dicts; yes if left out.")
     ] = None,
     batch_size: Annotated[
-        int | None, _option("Records of a batch; if left out, what an .hsq source has, or 16.", min=1)
+        int | None,
+        _option("Records of a batch; if left out, what an .hsq source has, or 16, or fewer of more than 2 MiB.", min=1),
     ] = None,
     option: Annotated[
         list[str] | None, _option("What the format can be told: see hsq formats NAME.", "-O", metavar="NAME=VALUE")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from ..errors import ArgumentError
-from ..schema import ROLES, Column
+from ..schema import ROLES, Column, Schema
 from ..sequence import HyperSequence, open_files
 from ..writer import check_meta
 from . import registry
@@ -28,6 +28,7 @@ from .sequences import SequenceReader
 
 #: A path, several of them, or a data set that some format takes as it is.
 Sources: TypeAlias = Any
+_USUAL_BATCH_NBYTES = 32 << 20
 #: For inputs, outputs and weights the fields that they are to have; ``None`` where nothing was said.
 Roles: TypeAlias = "tuple[list[str] | None, ...]"
 
@@ -83,7 +84,8 @@ def convert(
         named: Whether fields keep their names, so that inputs and outputs are dicts. ``False`` makes each an array, or
             a tuple of arrays: what a Keras model with one output wants. ``None`` (default) is ``True``, but for fields
             of an ``.hsq`` file that have no names.
-        batch_size: Records of a native batch of the ``.hsq`` file; ``None`` for what an ``.hsq`` source has, or 16.
+        batch_size: Records of a native batch of the ``.hsq`` file; ``None`` for what an ``.hsq`` source has, or else
+            16, or fewer where these would take more than 32 MiB, since a batch at least is held in memory.
         resume: Go on where an earlier conversion of this source to this target stopped, if there was one. That the
             source is the same is seen by its fields and the last record that is safe.
         overwrite: Replace a target that exists. ``False`` (default) refuses, at once.
@@ -180,7 +182,7 @@ def _import(sources: list[Any], format: Format, asked: _Asked) -> int:
     with format.opens(sources, format.parse(asked.options)) as reader:
         roles = asked.chosen if asked.any_chosen else _roles_of(reader)
         named = True if asked.named is None else asked.named
-        return _write(reader, roles, asked, named=named, batch_size=16)
+        return _write(reader, roles, asked, named=named)
 
 
 def _rewrite(sequence: HyperSequence, asked: _Asked) -> int:
@@ -198,6 +200,11 @@ def _rewrite(sequence: HyperSequence, asked: _Asked) -> int:
     named = reader.own_names if asked.named is None else asked.named
     roles = _meant_by(reader, asked) if asked.any_chosen else _roles_of(reader)
     return _write(reader, roles, asked, named=named, batch_size=size)
+
+
+def _usual_batch_size(schema: Schema) -> int:
+    """16 records, or fewer where they are large: a writer holds a batch at least."""
+    return max(1, min(16, _USUAL_BATCH_NBYTES // max(1, schema.record_nbytes)))
 
 
 def _export(sequence: HyperSequence, format: Format, asked: _Asked) -> None:
@@ -220,16 +227,24 @@ def _export(sequence: HyperSequence, format: Format, asked: _Asked) -> None:
     )
 
 
-def _write(reader: Reader, roles: Roles, asked: _Asked, *, named: bool | dict[str, str | None], batch_size: int) -> int:
+def _write(
+    reader: Reader,
+    roles: Roles,
+    asked: _Asked,
+    *,
+    named: bool | dict[str, str | None],
+    batch_size: int | None = None,
+) -> int:
     """What a reader gives into an ``.hsq`` file. Whatever is wrong with its fields is found before that is begun."""
     reader.choose(Choice(reader.fields, reader.labels, roles, named=named).names)
     check_meta(reader.meta)
     choice = Choice(reader.fields, reader.labels, roles, named=named)  # its types are known now
+    batch_size = batch_size if asked.batch_size is None else asked.batch_size
     start = partial(
         begin,
         asked.target,
         choice.schema,
-        batch_size=batch_size if asked.batch_size is None else asked.batch_size,
+        batch_size=_usual_batch_size(choice.schema) if batch_size is None else batch_size,
         overwrite=asked.overwrite,
         resume=asked.resume,
     )
