@@ -152,10 +152,11 @@ def test_what_is_known_of_a_block_of_csv_does_not_grow_with_its_columns(
     monkeypatch.setattr(csvtext, "BLOCK_NBYTES", 1000)
     (tmp_path / "x.csv").write_text((",".join(["7"] * 400) + "\n") * 300)
     format = formats()["csv"]
-    with format.opens([tmp_path / "x.csv"], format.parse({"header": "no"})) as reader:
-        tracemalloc.start()
-        reader.choose(list(reader.fields))
-        held, _ = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
+    for _ in range(2):  # the first time imports what it works with
+        with format.opens([tmp_path / "x.csv"], format.parse({"header": "no"})) as reader:
+            tracemalloc.start()
+            reader.choose(list(reader.fields))
+            held, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
     assert reader.n_records == 300
     assert held < 1_000_000  # a table of 400 columns for each of 300 blocks takes 5 MB
