@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,12 @@ from tried import TRIED
 
 #: Tests that take chances take so many times as many in the long form: CONTRIBUTING.md.
 LONG = int(os.environ.get("HSQ_LONG", "1"))
+
+
+def pytest_configure() -> None:
+    """Who runs tests in the background has them, and the processes that they start, ignore Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
