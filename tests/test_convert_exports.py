@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -224,3 +226,35 @@ def test_a_store_is_still_there_if_the_new_one_does_not_get_its_name(
         hs.convert(small, target, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "in"]
     assert (target / "mine").exists()
+
+
+@pytest.mark.parametrize("ending", [".npz", ".zarr"])
+def test_a_file_system_without_locks_is_written_to(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    hs.convert(small, tmp_path / f"a{ending}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"a{ending}", "in"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows flushes no folders")
+def test_a_folder_that_could_not_be_flushed_is_told(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, target = os.fsync, tmp_path / "a.npz"
+
+    def failing(fd: int) -> None:
+        if target.exists() and os.fstat(fd).st_ino == tmp_path.stat().st_ino:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(hs.FileError, match="is in place, but its folder could not be flushed"):
+        hs.convert(small, target)
+    monkeypatch.undo()
+    hs.convert(target, tmp_path / "b.hsq")

@@ -140,7 +140,8 @@ def verify(
                 if found is not None:
                     _show_verification(found, as_json=as_json)
                 n_bytes = repair(path, repair_from, progress=True)
-                typer.echo(f"{n_bytes:,} bytes were different, and were copied from {repair_from}", err=as_json)
+                differed = "1 byte was" if n_bytes == 1 else f"{n_bytes:,} bytes were"
+                typer.echo(f"{differed} different, copied from {repair_from}", err=as_json)
                 found = None
             found = found or verify_file(path, threads=threads, progress=True)
         except (HyperSequenceError, OSError) as error:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from ..errors import FileError
+from ..writer.folders import flush_folder
 from ..writer.locks import is_locked, try_lock, unlock
 
 _TRIES = 5
@@ -56,7 +57,7 @@ class PartFolder:
             return True
         with suppress(FileNotFoundError):
             self._fd = os.open(self._folder, os.O_RDONLY)
-            if try_lock(self._fd) and self._folder.exists():
+            if try_lock(self._fd, quiet_s=0) and self._folder.exists():
                 return True
             self._end()
         return False
@@ -71,12 +72,16 @@ class PartFolder:
 
         Raises:
             OSError: The file system refused; the target is what it was.
+            FileError: The target is in place, but its folder could not be flushed.
         """
         _flush(self.path)
         if self._target.is_dir():  # which no rename replaces
             self._target.rename(self._folder / _OLD)
         self.path.replace(self._target)
-        _flush_folder(self._target.parent)
+        try:
+            flush_folder(self._target.parent)
+        except OSError as error:
+            raise FileError(f"{self._target}: is in place, but its folder could not be flushed: {error}") from error
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         try:
@@ -128,21 +133,9 @@ def _flush(path: Path) -> None:
     inside = list(path.rglob("*")) if path.is_dir() else []
     for each in [path, *inside]:
         if each.is_dir():
-            _flush_folder(each)
+            flush_folder(each)
             continue
         descriptor = os.open(each, os.O_RDWR | getattr(os, "O_BINARY", 0))
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Have the disk take the names in a folder, where the system can be told so."""
-    if os.name != "posix":
-        return
-    with suppress(OSError):  # network file systems that have no such call
-        descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import stat
@@ -11,6 +10,7 @@ import weakref
 from pathlib import Path
 
 from ..errors import FileError
+from .folders import flush_folder
 from .locks import try_lock, unlock
 
 _EARLY_NBYTES = 1 << 20
@@ -20,8 +20,6 @@ _CALL_NBYTES = 1 << 20
 _NAME_TRIES = 5
 _HAS_FADVISE = hasattr(os, "posix_fadvise")
 _FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-#: What network and user-space file systems say that do not flush folders.
-_NO_FOLDER_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES}
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 #: Windows neither moves nor removes a file that is open.
 _MOVES_OPEN_FILES = os.name == "posix"
@@ -309,20 +307,8 @@ class PartFile:
                 self.path.unlink()
 
     def flush_folder(self) -> None:
-        """Have the names in the folder on disk, where the system can be told so."""
-        if os.name != "posix":
-            return  # Windows has no such call; its rename is in the journal
-        try:
-            folder = os.open(self.target.parent, os.O_RDONLY)
-        except PermissionError:  # a folder that may be written to and not be listed
-            return
-        try:
-            os.fsync(folder)
-        except OSError as error:
-            if error.errno not in _NO_FOLDER_FLUSH:
-                raise
-        finally:
-            os.close(folder)
+        """Have the names in its folder on disk: see :func:`flush_folder`."""
+        flush_folder(self.target.parent)
 
     def keep(self) -> bool:
         """Leave the part file where it is; whether the disk has taken all of it, and its name."""

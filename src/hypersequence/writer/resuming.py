@@ -44,7 +44,7 @@ def take_up(path: Path, *, overwrite: bool, progress: bool) -> TakenUp:
                 found = remains.look(bar.advance)
             if found.unreadable is not None:
                 raise found.unreadable
-            if found.behind or (found.broken and remains.has_end()):
+            if found.behind or (found.broken and remains.trailer is not None):
                 warnings.warn(
                     f"{found.broken[0]}; what came behind the first {found.n_records} records has to be appended again"
                     f"{f', {len(found.behind)} whole blocks too' if found.behind else ''}",
