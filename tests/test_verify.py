@@ -340,7 +340,7 @@ def test_the_command(path: Path, tmp_path: Path) -> None:
     assert hsq("verify", tmp_path / "missing.hsq", good).returncode == 2
     mended = hsq("verify", path, "--repair-from", good)
     assert mended.returncode == 0
-    assert "1 bytes were different" in mended.stdout and "all as written" in mended.stdout
+    assert "1 byte was different" in mended.stdout and "all as written" in mended.stdout
     assert path.read_bytes() == good.read_bytes()
     assert hsq("verify", path, good, "--repair-from", good).returncode == 2
     with path.open("r+b") as file:
