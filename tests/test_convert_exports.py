@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ def slow(sequence):
 exporting.in_pieces = slow
 hs.convert(sys.argv[1], sys.argv[2], overwrite=True)
 """
+#: The command, with the arguments that follow.
+MAIN = "from hypersequence.cli import main; main()"
 #: Exports the file that is named first to the second, interrupted at many moments; tells how often that came to pass.
 INTERRUPTED = """
 import asyncio, os, signal, sys, threading, time
@@ -175,6 +178,20 @@ def test_ctrl_c_leaves_nothing(small: Path, tmp_path: Path, ending: str) -> None
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 5
     assert {path.name for path in tmp_path.iterdir()} <= {"in", f"a{ending}"}
+
+
+@pytest.mark.parametrize("ending", [".npz", ".parquet"])
+def test_ctrl_c_says_that_nothing_was_written(small: Path, tmp_path: Path, ending: str) -> None:
+    command = [sys.executable, "-c", SLOW.replace("hs.convert(sys.argv[1], sys.argv[2], overwrite=True)", MAIN)]
+    command += ["convert", str(small), str(tmp_path / f"a{ending}")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == f"interrupted\na{ending}: is not written, and what was begun of it is removed\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no lock tells on Windows whether somebody is at work")

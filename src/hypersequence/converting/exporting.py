@@ -64,8 +64,18 @@ def write_out(
         export = _export(sequence, bar, roles)
         _check_room(target, export, format, told)
         with PartFolder(target) as part, _explained(target, export):
-            format.writes(export, part.path, told)
+            _write(format, export, part.path, told)
             part.put_in_place()
+
+
+def _write(format: Format, export: Export, path: Path, told: Options) -> None:
+    """Have a format write, and say what becomes of it where Ctrl-C ends that."""
+    assert format.writes is not None
+    try:
+        format.writes(export, path, told)
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"{path.name}: is not written, and what was begun of it is removed")
+        raise
 
 
 def refuse_existing(target: Path, *, overwrite: bool, resume: bool = False) -> None:
