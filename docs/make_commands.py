@@ -21,8 +21,8 @@ INTRODUCTION = """\
 
 What each subcommand does, from its own help (`hsq COMMAND --help`); `hsq --version` tells the version. Tables are
 printed as JSON with `--json`. Exit codes are 0 for done, 1 for damage found or an error on the way, 2 for a mistake in
-what was typed, a file that cannot be read or must not be replaced, 130 after Ctrl-C. Anything that takes over a second
-shows a progress bar on a terminal, and nothing elsewhere.
+what was typed, a file that cannot be read or must not be replaced, 130 after Ctrl-C. What goes through a
+file for over a second shows a progress bar on a terminal, and nothing elsewhere.
 
 """
 
@@ -50,7 +50,9 @@ def _row(param: Any) -> str:
     names = opts if opts[0].startswith("-") else [param.metavar or param.name.upper()]
     shown = ", ".join(f"`{each}`" for each in names)
     default = param.default
-    told = "" if default is None or callable(default) or default in (False, [], ()) else f" Default: {_plain(default)}."
+    told = (
+        "" if default is None or callable(default) or default in (False, [], ()) else f" Default: `{_plain(default)}`."
+    )
     return f"| {shown} | {(param.help or '').replace('|', ' or ')}{told} |"
 
 

@@ -38,10 +38,10 @@ def pack(path: Path) -> None:
         writer.extend(digits.data.astype(np.uint8), {"digit": digits.target, "number": np.arange(len(digits.target))})
 
 
-def train(rank: int, folder: str, epochs: int) -> None:
+def train(rank: int, folder: str, meeting: str, epochs: int) -> None:
     """What each of the processes does."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=WORLD)
     digits = hs.open(Path(folder) / "digits.hsq")
     training, test = digits.split(0.8, by="record")
     # "pad" fills the last global batch up with records that have weight 0, so that both ranks have as many steps.
@@ -100,8 +100,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (arguments.folder or Path(temporary)).absolute()
         pack(folder / "digits.hsq")
-        (folder / "meeting").unlink(missing_ok=True)  # where the processes find each other
-        mp.spawn(train, args=(str(folder), arguments.epochs), nprocs=WORLD)
+        meeting = Path(temporary).absolute() / "meeting"  # where the processes find each other
+        mp.spawn(train, args=(str(folder), str(meeting), arguments.epochs), nprocs=WORLD)
 
 
 if __name__ == "__main__":

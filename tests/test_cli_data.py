@@ -97,6 +97,40 @@ def test_an_interrupted_conversion_goes_on(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.part")) == []
 
 
+def test_going_on_with_batches_of_another_size_is_refused(tmp_path: Path) -> None:
+    images, _ = digits(tmp_path, 1000)
+    out = tmp_path / "images.hsq"
+
+    def begin(schema: hs.Schema | None) -> None:
+        with pytest.raises(ZeroDivisionError), hs.HyperSequenceWriter(out, 8, schema=schema) as writer:
+            writer.extend({"images": np.load(images)[:700]})
+            raise ZeroDivisionError
+
+    begin(hs.Schema({"images": ("u1", (3, 4))}))
+    refused = hsq("convert", images, out, "--resume", "--batch-size", 64)
+    assert refused.returncode == 2
+    assert "an earlier try began with batch_size 8, not 64" in refused.stderr and ".part" in refused.stderr
+    assert hsq("convert", images, out, "--resume").returncode == 0  # as it was begun
+    assert hs.open(out).batch_size() == 8
+    out.unlink()
+    begin(None)
+    with pytest.raises(hs.ArgumentError, match="began with batch_size 8, not 16"):
+        hs.write(out, [{"images": image} for image in np.load(images)], resume=True)
+    hs.write(out, [{"images": image} for image in np.load(images)], resume=True, batch_size=8)
+    assert hs.open(out).n_records == 1000
+
+
+def test_what_is_no_source(tmp_path: Path, numbered: Path) -> None:
+    out = tmp_path / "out.hsq"
+    with pytest.raises(hs.ArgumentError, match=r"a ndarray is no source of NumPy's \.npy files"):
+        hs.convert(np.arange(3), out, from_="npy")
+    with hs.open(numbered) as seq, pytest.raises(hs.ArgumentError, match="is no source of CSV"):
+        hs.convert(seq, out, from_="csv")
+    with pytest.raises(hs.ArgumentError, match="inputs are a list of field names, not 5"):
+        hs.convert(numbered, out, inputs=5)  # pyright: ignore[reportArgumentType]
+    assert not out.exists()
+
+
 def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -180,7 +214,25 @@ def test_files_are_merged(tmp_path: Path, numbered: Path) -> None:
     assert hsq("merge", numbered, numbered, out).returncode == 0
     with hs.open(out) as seq:
         assert labels(seq) == [*range(103), *range(103)]
+    again = hsq("merge", numbered, out, out, "--overwrite")  # as *.hsq has it, the second time
+    assert again.returncode == 2 and "is one of the files to be merged" in again.stderr
     assert "exists already" in hsq("merge", numbered, out).stderr
+
+
+def test_an_interrupted_merge_goes_on(tmp_path: Path, numbered: Path) -> None:
+    second, out = tmp_path / "second.hsq", tmp_path / "both.hsq"
+    with hs.HyperSequenceWriter(second, batch_size=hs.open(numbered).batch_size()) as writer:
+        writer.extend(*hs.open(numbered).records[:])
+    with pytest.raises(RuntimeError), hs.HyperSequenceWriter(out, schema=hs.open(numbered).schema) as writer:
+        writer.extend(*hs.open(numbered).records[:])
+        writer.extend(*hs.open(numbered).records[:7])
+        raise RuntimeError
+    done = hsq("merge", numbered, second, out, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{out}: 206 records\n"
+    with hs.open(out) as seq:
+        assert labels(seq) == [*range(103), *range(103)]
+    assert list(tmp_path.glob("*.part")) == []
 
 
 @pytest.mark.parametrize("more", [[], ["--seed", "3"], ["--by", "batch"]], ids=" ".join)
@@ -206,8 +258,24 @@ def test_a_split_that_cannot_be_finished_is_not_begun(tmp_path: Path, numbered: 
     there = hsq("split", numbered, f"{tmp_path / 'a.hsq'}=0.5", tmp_path / "b.hsq")
     assert there.returncode == 2
     assert "exists already" in there.stderr
-    assert not (tmp_path / "a.hsq").exists()
     assert hsq("split", numbered, f"{tmp_path / 'a.hsq'}=0.5", tmp_path / "c.hsq", "--by", "banana").returncode == 2
+    for parts, why in (
+        ((f"{tmp_path / 'a.hsq'}=0.5", tmp_path / "nowhere" / "b.hsq"), "nowhere does not exist"),
+        ((f"{tmp_path / 'a.hsq'}=0.5", tmp_path), "is a folder"),
+        ((f"{tmp_path / 'a.hsq'}=0.5", numbered), "is the file that is split"),
+        ((f"{tmp_path / 'a.hsq'}=80", tmp_path / "c.hsq"), "=0.8 for 80%"),
+    ):
+        done = hsq("split", numbered, *parts, "--overwrite")
+        assert done.returncode == 2
+        assert why in " ".join(done.stderr.replace("│", " ").split())
+    assert not (tmp_path / "a.hsq").exists()
+    assert labels(hs.open(numbered)) == list(range(103))
+
+
+def test_names_with_an_equals_sign(tmp_path: Path, numbered: Path) -> None:
+    parts = [tmp_path / "fold=1.hsq", tmp_path / "fold=2.hsq"]
+    assert hsq("split", numbered, f"{parts[0]}=0.5", parts[1]).returncode == 0
+    assert sorted(label for part in parts for label in labels(hs.open(part))) == list(range(103))
 
 
 def test_a_folder_of_somebody_is_not_replaced(tmp_path: Path, numbered: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import hypersequence as hs
+from hypersequence.converting import placing
 
 ENDINGS = [".npz", ".h5", ".zarr", ".zarr.zip", ".parquet", ".arrow", ".tfrecord", ".tar"]
 #: Exports the file that is named first to the second, and waits for ever when a piece has been written.
@@ -275,3 +276,57 @@ def test_a_folder_that_could_not_be_flushed_is_told(
         hs.convert(small, target)
     monkeypatch.undo()
     hs.convert(target, tmp_path / "b.hsq")
+
+
+@pytest.mark.parametrize("ending", [".npz", ".zarr"])
+@pytest.mark.parametrize("comes", ["file", "folder"])
+def test_what_came_up_meanwhile_is_not_replaced(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, comes: str
+) -> None:
+    """Unless that was asked for, and never a folder of somebody's."""
+    target = tmp_path / f"a{ending}"
+    flush = placing._flush  # pyright: ignore[reportPrivateUsage] - the last thing before it gets its name
+
+    def somebody_comes(path: Path) -> None:
+        flush(path)
+        if comes == "folder":
+            target.mkdir()
+            (target / "precious.txt").write_text("mine")
+        else:
+            target.write_text("mine")
+
+    monkeypatch.setattr(placing, "_flush", somebody_comes)
+    with pytest.raises(hs.FileError, match="exists already"):
+        hs.convert(small, target)
+    if comes == "folder":
+        shutil.rmtree(target)
+        with pytest.raises(hs.FileError, match="is a folder that this format did not make"):
+            hs.convert(small, target, overwrite=True)
+    assert (target / "precious.txt" if comes == "folder" else target).read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [target.name, "in"]
+
+
+def test_a_name_taken_in_the_last_moment(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def late(path: Path, target: Path) -> None:
+        target.write_text("mine")
+        link(path, target)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(hs.FileError, match="exists already"):
+        hs.convert(small, tmp_path / "a.npz")
+    assert (tmp_path / "a.npz").read_text() == "mine"
+
+
+def test_links_are_followed_and_permissions_kept(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    hs.convert(small, tmp_path / "data" / "a.npz")
+    (tmp_path / "data" / "a.npz").chmod(0o600)
+    (tmp_path / "a.npz").symlink_to(tmp_path / "data" / "a.npz")
+    hs.convert(small, tmp_path / "a.npz", overwrite=True)
+    assert (tmp_path / "a.npz").is_symlink()
+    assert (tmp_path / "data" / "a.npz").stat().st_mode & 0o777 == 0o600
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(hs.FileError, match="is no regular file"):
+        hs.convert(small, tmp_path / "pipe.npz", overwrite=True)

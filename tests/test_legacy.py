@@ -274,6 +274,9 @@ def test_upgraded_files_are_the_same(options: Any, case: tuple[str, Case, Path],
     with hs.HyperSequenceFile(copied, **options) as new:
         assert (new.version, new.batch_size(), new.user_meta()) == ("3", expected.batch_size, expected.meta)
         assert same_columns(flat(new.records[:], n_inputs), expected.columns)
+    with pytest.raises(hs.FileError, match="exists already"):
+        hs.upgrade(path, copied)
+    hs.upgrade(path, copied, overwrite=True)
     assert sorted(tmp_path.iterdir()) == [copied, target]
 
 

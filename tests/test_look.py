@@ -141,7 +141,8 @@ def test_info_as_json_is_a_line_a_file(tmp_path: Path, old: tuple[str, Path]) ->
     shown = hsq("info", good, broken, nan, old[1] / "images.hsq", tmp_path / "missing.hsq", "--json")
     assert shown.returncode == 2
     assert "[rule T1]" in shown.stderr and "missing.hsq" in shown.stderr and "Traceback" not in shown.stderr
-    first, second, third = map(json.loads, shown.stdout.splitlines())
+    first, bad, second, third, missing = map(json.loads, shown.stdout.splitlines())
+    assert {*bad} == {*missing} == {"path", "error"} and "[rule T1]" in bad["error"]
     assert first["path"] == str(good)
     assert (first["n_records"], first["version"]) == (5, "3")
     assert first["created"].startswith("2023-11-14T22:13:20.123456") and first["created"].endswith("Z")
@@ -395,6 +396,19 @@ def test_nothing_but_nan(tmp_path: Path) -> None:
     assert json.dumps(found.as_dict(), allow_nan=False)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.complex64], ids=lambda k: k.__name__)
+def test_a_channel_of_nothing_but_nan_has_no_mean(kind: Any, tmp_path: Path) -> None:
+    values = RANDOM.normal(0, 1, (20, 4, 4, 3)).astype(kind)
+    values[..., 2] = np.nan
+    with hs.open(write(tmp_path / "a.hsq", values)) as seq:
+        found = stats(seq)
+    (field,) = found.fields
+    assert field.channel_means is not None and field.channel_stds is not None
+    assert field.channel_means[2] is None and field.channel_stds[2] is None
+    np.testing.assert_allclose(field.channel_means[:2], values[..., :2].mean((0, 1, 2)), rtol=1e-4)
+    assert found.as_dict()["fields"][0]["channels"]["std"][2] is None and "channel 2" in str(found)
+
+
 @pytest.mark.parametrize("offset", [0.0, 1e6, -1e12, 1e15])
 def test_no_digits_are_lost_far_from_zero(offset: float, tmp_path: Path) -> None:
     values = offset + RANDOM.normal(0, 1, 3 * CHUNK + 17)
@@ -600,6 +614,7 @@ def panels(tmp_path: Path, inputs: Any, outputs: Any = None, records: Any = None
     [
         ((28, 28), (28, 28)),
         ((28, 28, 1), (28, 28)),
+        ((64, 16, 1), (64, 16)),
         ((1, 28, 28), (28, 28)),
         ((20, 30, 3), (20, 30, 3)),
         ((20, 30, 4), (20, 30, 4)),
@@ -655,6 +670,30 @@ def test_a_picture_has_the_values(tmp_path: Path) -> None:
     assert axes.lines[0].get_ydata().max() == 5  # no peak is lost
     (axes,) = panels(tmp_path, np.full((1, 9, 9), np.nan))
     assert np.ma.getmaskarray(axes.images[0].get_array()).all()
+
+
+@pytest.mark.parametrize("n", [5003, 4999, 2500])
+def test_long_lines_keep_every_peak(tmp_path: Path, n: int) -> None:
+    lines = np.zeros((2, n), np.float32)
+    lines[0, -1], lines[1, 0], lines[1, 1] = 100, np.nan, -100
+    first, second = panels(tmp_path, lines)
+    assert np.nanmax(first.lines[0].get_ydata()) == 100
+    assert np.nanmin(second.lines[0].get_ydata()) == -100 and first.lines[0].get_xdata()[-1] >= n - 6
+
+
+def test_names_that_are_shown_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.hsq"
+    with hs.HyperSequenceWriter(path) as writer:
+        writer.extend((np.arange(5), np.arange(5.0)), {"x": np.arange(5)}, {"x": np.arange(5.0)})
+    with hs.open(path) as seq:
+        found = stats(seq)
+    names = [field.name for field in found.fields]
+    assert names == ["inputs.0", "inputs.1", "outputs.x", "sample_weights.x"]
+    assert [found[name].name for name in names] == names
+    for name in names:
+        assert [each["field"] for each in json.loads(hsq("stats", path, "--json", "--fields", name).stdout)["fields"]]
+    with pytest.raises(hs.ArgumentError, match=r"there are: inputs\.0, inputs\.1, outputs\.x"):
+        found["inputs[0]"]
 
 
 def test_labels_are_titles_and_one_hot_vectors_their_class(tmp_path: Path) -> None:
@@ -716,7 +755,10 @@ def test_pictures_are_saved(mixed: Path, tmp_path: Path) -> None:
         (("head", mixed, "--picture", tmp_path / "x.hsq"), "x.hsq: Format 'hsq' is not supported"),
         (("show", mixed, ":", ":", ":", ":", "--picture", tmp_path / "x.png"), "up to 100 records, not 120"),
         (("head", mixed, "--json", "--picture", tmp_path / "x.png"), "not both"),
-        (("head", mixed, "--picture", tmp_path / "no" / "x.png"), "no such file"),
+        (("head", mixed, "--picture", tmp_path / "no" / "x.png"), "no does not exist"),
+        (("head", mixed, "--picture", tmp_path / "few"), "let it end in .png"),
+        (("head", mixed, "--picture", tmp_path / "few.png"), "exists already"),
+        (("head", mixed, "--overwrite"), "--overwrite is for a --picture"),
     ):
         shown = hsq(*arguments)
         assert shown.returncode != 0 and message in shown.stderr and "Traceback" not in shown.stderr

@@ -337,12 +337,19 @@ def test_the_command(path: Path, tmp_path: Path) -> None:
     as_json = [json.loads(line) for line in hsq("verify", "--json", good, path).stdout.splitlines()]
     assert [found["ok"] for found in as_json] == [True, False]
     assert as_json[1]["problems"][0]["rule"] == "C1"
-    assert hsq("verify", tmp_path / "missing.hsq", good).returncode == 2
+    shown = hsq("verify", "--json", tmp_path / "missing.hsq", good)
+    assert shown.returncode == 2
+    missing, found = map(json.loads, shown.stdout.splitlines())
+    assert set(missing) == {"path", "error"} and "no such file" in missing["error"].lower() and found["ok"]
     mended = hsq("verify", path, "--repair-from", good)
     assert mended.returncode == 0
     assert "1 byte was different" in mended.stdout and "all as written" in mended.stdout
     assert path.read_bytes() == good.read_bytes()
     assert hsq("verify", path, good, "--repair-from", good).returncode == 2
+    flip(path, 4700)
+    mended = hsq("verify", path, "--repair-from", good, "--json")
+    (found,) = map(json.loads, mended.stdout.splitlines())
+    assert found["ok"] and found["repaired_bytes"] == 1
     with path.open("r+b") as file:
         file.truncate(5000)
     shown = hsq("verify", path)

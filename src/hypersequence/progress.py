@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from types import TracebackType
 from typing import Any, Self
 
+from .terminal import safe
+
+#: Bars that are there, whether or not anything of them is shown yet.
+_bars: set[Progress] = set()
+
 
 class RecordCounter:
-    """Shows how many records were written and how fast; does nothing unless asked, and nothing off a terminal."""
+    """Shows how many records were written and how fast; does nothing unless asked, off a terminal, or beside a bar."""
 
     def __init__(self, name: str, enabled: bool) -> None:
-        self._name = name
+        self._name = safe(name)
         self._enabled = enabled
-        self._status: Any = None
+        self._live: Any = None
         self._started = time.monotonic()
 
     def show(self, n_records: int) -> None:
         """Update the line."""
-        if not self._enabled:
+        if not self._enabled or _bars:
             return
-        if self._status is None:
+        if self._live is None:
             from rich.console import Console  # not at import time: few writers show progress
+            from rich.live import Live
+            from rich.spinner import Spinner
+            from rich.text import Text
 
             console = Console(stderr=True)
             self._enabled = console.is_terminal
             if not self._enabled:
                 return
-            self._status = console.status("")
-            self._status.start()
+            self._line, self._text = Spinner("dots"), Text
+            self._live = Live(self._line, console=console, transient=True, redirect_stdout=_is_terminal())
+            self._live.start()
         rate = n_records / max(1e-9, time.monotonic() - self._started)
-        self._status.update(f"{self._name}: {n_records:,} records, {rate:,.0f} a second")
+        self._line.update(text=self._text(f"{self._name}: {n_records:,} records, {rate:,.0f} a second"))
 
     def stop(self) -> None:
         """Take the line away."""
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
 
 class Progress:
@@ -50,9 +61,10 @@ class Progress:
     """
 
     def __init__(self, what: str, total: int | None, enabled: bool, done: int = 0) -> None:
-        self._what, self._total, self._enabled, self._done = what, total, enabled, done
+        self._what, self._total, self._enabled, self._done = safe(what), total, enabled, done
         self._bar: Any = None
         self._started = time.monotonic()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         if self._enabled:
@@ -62,23 +74,26 @@ class Progress:
 
             self._console, self._rich = Console(stderr=True), progress
             self._enabled = self._console.is_terminal
+        if self._enabled:
+            _bars.add(self)
         return self
 
     def advance(self, count: int) -> None:
         """So much more is done; from any thread."""
-        if self._bar is not None:
-            self._bar.advance(self._task, count)
-        elif self._enabled:
+        if not self._enabled:
+            return
+        with self._lock:
             self._done += count
-            if time.monotonic() - self._started > 1:
-                self._enabled = False  # first, as other threads may come by
+            if self._bar is not None:
+                self._bar.update(self._task, completed=self._done)
+            elif time.monotonic() - self._started > 1:
                 self._begin()
 
     def _begin(self) -> None:
         progress = self._rich
         shown = progress.BarColumn(), *self._columns(progress), progress.TimeRemainingColumn()
         columns = progress.TextColumn("{task.description}", markup=False), *shown
-        bar = progress.Progress(*columns, console=self._console, transient=True)
+        bar = progress.Progress(*columns, console=self._console, transient=True, redirect_stdout=_is_terminal())
         self._task = bar.add_task(self._what, total=self._total, completed=self._done)
         bar.start()
         self._bar = bar
@@ -88,8 +103,14 @@ class Progress:
         raise NotImplementedError
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        _bars.discard(self)
         if self._bar is not None:
             self._bar.stop()
+
+
+def _is_terminal() -> bool:
+    """Whether what is printed meanwhile would be written over the bar; elsewhere it must stay where it was sent."""
+    return sys.stdout is not None and sys.stdout.isatty()  # pyright: ignore[reportUnnecessaryComparison]
 
 
 class ByteProgress(Progress):

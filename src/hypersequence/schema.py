@@ -137,6 +137,11 @@ class Column:
             return f"{self.role}[{self.name!r}]"
         return f"{self.role}[{self.position}]" if self.of_several else self.role
 
+    @property
+    def address(self) -> str:
+        """What ``fields()`` calls this one and no other: ``inputs.image``, or ``inputs.0`` if it has no name."""
+        return f"{self.role}.{self.position if self.name is None else self.name}"
+
     def matches(self, wanted: str) -> bool:
         """Whether ``fields(wanted)`` means this one: its role, its name, or ``role.name`` / ``role.number``."""
         own = self.name if self.name is not None else str(self.position)
@@ -273,9 +278,7 @@ class Schema:
         for name in wanted:
             found = [column.number for column in self._columns if column.matches(name)]
             if not found:
-                offered = ", ".join(
-                    f"{c.role}.{c.name if c.name is not None else c.position}" for c in self._columns[:20]
-                )
+                offered = ", ".join(column.address for column in self._columns[:20])
                 raise ArgumentError(f"fields(): no field is called {name!r}; there are: {offered}")
             chosen.update(found)
         if not chosen:

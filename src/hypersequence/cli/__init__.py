@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -39,9 +40,15 @@ def main() -> None:
 
         warnings.showwarning = warn
         try:
-            _run(arguments)
+            try:
+                _run(arguments)
+            finally:
+                sys.stdout.flush()  # here, where it can be told that nobody reads it
+        except BrokenPipeError:  # as that of ``hsq info ... | head -1``, which knows enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+            raise SystemExit(1) from None  # as Typer has it where it comes by such a one first
         except (HyperSequenceError, OSError) as error:
-            raise fail(error, arguments[0]) from None
+            raise fail(error, arguments[0] if arguments else "") from None
     except KeyboardInterrupt:  # while something was imported: what commands do is looked after in app
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from ..terminal import safe_lines
 from .failing import fail
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:  # before Typer sees it, which would not say what is left
             raise fail(interrupt, ctx.invoked_subcommand) from None
+        except typer.Abort as abort:  # at a question; or its answer does not come, since input is at its end
+            if not isinstance(abort.__context__, KeyboardInterrupt):
+                raise
+            raise fail(abort.__context__, ctx.invoked_subcommand) from None
 
 
 def _reflowed(text: str) -> str:
@@ -75,6 +80,7 @@ def console() -> Console:
 
 def say(text: str, *, style: str | None = None) -> None:
     """A line of plain text, which is never wrapped, coloured by its content or taken for markup."""
+    text = safe_lines(text)
     if style is None:
         typer.echo(text)
     else:

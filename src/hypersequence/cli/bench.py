@@ -26,7 +26,10 @@ def bench(
     cold: Annotated[
         bool, typer.Option(help="Measure from disk too: the file is dropped from the page cache (Linux only).")
     ] = True,
-    threads: Annotated[str, typer.Option(help="Numbers of threads for the loader, separated by commas.")] = "0,1,2",
+    threads: Annotated[
+        str | None,
+        typer.Option(help="Numbers of threads for the loader, separated by commas; 0,1,2 and its default if left out."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure how fast this file feeds training on this machine, and say what the bottleneck is.
@@ -52,7 +55,7 @@ def bench(
         seconds=seconds,
         rounds=rounds,
         cold=cold,
-        threads=_numbers(threads),
+        threads=None if threads is None else _numbers(threads),
         progress=True,
     )
     if as_json:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Container
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -84,7 +86,7 @@ def convert(
         threads=threads,
         progress=True,
         **chosen,
-        **_options(option or []),
+        **_options(option or [], inspect.signature(convert_data).parameters),
     )
     if as_json:
         typer.echo(json.dumps({"path": done.path, "n_records": done.n_records, "format": done.format}))
@@ -96,12 +98,15 @@ def _listed(given: list[str] | None) -> list[str] | None:
     return [name.strip() for one in given for name in one.split(",") if name.strip()] if given else None
 
 
-def _options(given: list[str]) -> dict[str, str]:
+def _options(given: list[str], taken: Container[str]) -> dict[str, str]:
+    """Options of a format, which must not be called as what all formats are told."""
     found: dict[str, str] = {}
     for each in given:
         name, equals, value = each.partition("=")
         if not equals or not name.isidentifier():
             raise typer.BadParameter(f"-O {each}: an option is given as NAME=VALUE")
+        if name in taken:
+            raise typer.BadParameter(f"-O {each}: {name!r} is no format's option; hsq convert --help has all others")
         found[name] = value
     return found
 
@@ -189,31 +194,36 @@ def upgrade(
     if new is None and (version := describe(old).version) == "3":
         say(f"{old}: is of version {version} already")
         return
-    upgrade_file(old, old if new is None else new, overwrite=overwrite or new is None, progress=True)
+    upgrade_file(old, old if new is None else new, overwrite=overwrite, progress=True)
     _tell(new or old)
 
 
 @app.command()
 def merge(
     paths: Annotated[list[str], typer.Argument(metavar="FILE... OUT", help="Files of one schema; last the new one.")],
+    resume: Annotated[bool, _option("Go on where an interrupted merge of these files stopped.")] = False,
     overwrite: _OVERWRITE = False,
 ) -> None:
     """Write the records of several files into one, one file after the other.
 
-    Files need not be merged to be read: hs.open("data/*.hsq") is one sequence of them all.
+    Batch size and metadata are those of the first one. Files need not be merged to be read: hs.open("data/*.hsq") is
+    one sequence of them all.
 
     Examples:
         hsq merge monday.hsq tuesday.hsq week.hsq
     """
-    from ..converting import save
+    from ..converting import convert as convert_data
     from ..sequence import open_files
+    from ..sequence.inside import source_of
 
     if len(paths) < 2:
         raise typer.BadParameter("give the files, and the new one last")
     *sources, out = paths
     with open_files(sources) as sequence:
-        save(sequence, out, overwrite=overwrite, progress=True)
-    _tell(Path(out))
+        if Path(out).exists() and any(Path(file.path).samefile(out) for file in source_of(sequence).files()):
+            raise FileError(f"{out}: is one of the files to be merged, and the last name is that of the new one")
+        done = convert_data(sequence, out, to="hsq", resume=resume, overwrite=overwrite, progress=True)
+    say(f"{out}: {done.n_records:,} records")
 
 
 @app.command()
@@ -242,11 +252,7 @@ def split(
     from ..sequence import open_files
 
     names, shares = _shares(parts)
-    if len({Path(name).resolve() for name in names}) < len(names):
-        raise typer.BadParameter("every part needs a file of its own")
-    for name in names:  # before the first is written
-        if not overwrite and Path(name).exists():
-            raise FileError(f"{name} exists already; choose another name, or say --overwrite")
+    _check_parts(path, list(map(Path, names)), overwrite=overwrite)
     with open_files(path) as sequence:
         whole: HyperSequence = sequence if seed is None else sequence.shuffled(seed, by="record")
         divided = whole.split(*shares, by=by)
@@ -255,23 +261,44 @@ def split(
             _tell(Path(name))
 
 
+def _check_parts(path: Path, parts: list[Path], *, overwrite: bool) -> None:
+    """See that all parts can be written, before the first one is."""
+    if len({part.resolve() for part in parts}) < len(parts):
+        raise typer.BadParameter("every part needs a file of its own")
+    for part in parts:
+        if part.exists() and part.samefile(path):
+            raise FileError(f"{part}: is the file that is split, and would be lost with its first part")
+        if part.exists() and not overwrite:
+            raise FileError(f"{part} exists already; choose another name, or say --overwrite")
+        if part.is_dir() or not part.parent.is_dir():
+            reason = "is a folder" if part.is_dir() else f"the folder {part.parent} does not exist"
+            raise FileError(f"{part}: {reason}; nothing was written")
+
+
 def _shares(parts: list[str]) -> tuple[list[str], list[float]]:
     *given, last = parts
     names, shares = list[str](), list[float]()
-    for each in given:
-        name, _, share = each.rpartition("=")
-        try:
-            shares.append(float(share))
-        except ValueError:
-            name = ""
-        if not name:
-            raise typer.BadParameter(f"{each}: parts but the last are given as OUT=SHARE, for instance train.hsq=0.8")
-        names.append(name)
-    if not given or last.rpartition("=")[0]:
+    if not given or _share(last) is not None:
         raise typer.BadParameter(
             "give OUT=SHARE for each part but the last, which gets the rest: train.hsq=0.8 test.hsq"
         )
+    for each in given:
+        name, share = each.rpartition("=")[0], _share(each)
+        if not name or share is None:
+            raise typer.BadParameter(f"{each}: parts but the last are given as OUT=SHARE, for instance train.hsq=0.8")
+        if not 0 < share < 1:
+            raise typer.BadParameter(f"{each}: a share lies between 0 and 1: {name}=0.8 for 80%")
+        names.append(name)
+        shares.append(share)
     return [*names, last], shares
+
+
+def _share(part: str) -> float | None:
+    """The number behind a part's last ``=``, which a name may have too."""
+    try:
+        return float(part.rpartition("=")[2]) if "=" in part else None
+    except ValueError:
+        return None
 
 
 @app.command()
@@ -302,8 +329,9 @@ def _drawn(sequence: HyperSequence, n: int, seed: int) -> HyperSequence:
     import numpy as np
 
     from ..order import Shuffled
+    from ..sequence.arguments import seed_of
 
-    numbers = np.asarray(Shuffled(sequence.n_records, seed, 0).span(0, n))
+    numbers = np.asarray(Shuffled(sequence.n_records, seed_of(seed), 0).span(0, n))
     return sequence.select(np.sort(numbers))
 
 

@@ -19,7 +19,9 @@ def demo(
         Path | None, typer.Option(help="Where to keep the data set; a temporary folder if left out.")
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs to train.")] = 6,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the shuffle and of the model's first weights.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of the shuffle and of the model's first weights.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, and all else to stderr.")] = False,
 ) -> None:
     """Pack 5,000 handwritten digits, train a Keras network from the file, and show speed and accuracy.

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from ..errors import ArgumentError, ChecksumError, FileChangedError, FormatError, PositionError
+from ..terminal import safe_lines
 
 #: What messages advise those who write Python, and the same for those who type.
 _ADVICE = (
@@ -19,10 +20,11 @@ _ADVICE = (
     (r"\((?:from_|to)=, (--\w+)\)", r"(\1)"),
     (r"\b(inputs|outputs)=(?=\s|$)", r"--\1"),  # not those of a schema's repr
     (r"split\(\.\.\., by='record'\)", "--by record"),
+    (r"open the files in it with hypersequence\.open\('(.*)'\)", r"give the files in it: \1"),
 )
 #: The disk has no room.
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-#: What only a conversion can do.
+#: What only some can do.
 _GOING_ON = ", the same command with --resume goes on with it"
 
 
@@ -40,15 +42,16 @@ def fail(error: BaseException, command: str) -> SystemExit:
     title = "interrupted" if interrupted else "error:"
     styled = f"\x1b[1;31m{title}\x1b[0m" if sys.stderr.isatty() else title
     notes = [in_options(note, command) for note in getattr(error, "__notes__", ())]
-    print("\n".join([styled if interrupted else f"{styled} {told(error, command)}", *notes]), file=sys.stderr)
+    lines = [styled if interrupted else f"{styled} {told(error, command)}", *map(safe_lines, notes)]
+    print("\n".join(lines), file=sys.stderr)
     return SystemExit(exit_code(error))
 
 
 def told(error: BaseException, command: str) -> str:
     """An error's message for people who typed a command."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:  # one of the system's
-        return f"{error.filename}: {error.strerror[:1].lower()}{error.strerror[1:]}"
-    return in_options(str(error), command)
+        return safe_lines(f"{error.filename}: {error.strerror[:1].lower()}{error.strerror[1:]}")
+    return safe_lines(in_options(str(error), command))
 
 
 def in_options(text: str, command: str) -> str:
@@ -59,8 +62,10 @@ def in_options(text: str, command: str) -> str:
     """
     for pattern, words in _ADVICE:
         text = re.sub(pattern, words, text)
+    if command not in ("convert", "merge"):
+        text = text.replace(_GOING_ON, "")
     if command != "convert":
-        return text.replace(_GOING_ON, "").replace("fields()", "--fields")
+        return text.replace("fields()", "--fields")
     text = text.replace("fields()", "--inputs and --outputs")
     text = re.sub(r"(?<=has no use for ).+(?=; leave that out)", _dashed, text)
     from ..converting.registry import formats
@@ -88,4 +93,4 @@ def exit_code(error: BaseException) -> int:
 
 def warn(message: Warning | str, *_: Any) -> None:
     """Takes the place of ``warnings.showwarning``: those who type do not ask for a line of the source."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {safe_lines(str(message))}", file=sys.stderr)

@@ -26,6 +26,8 @@ def show_info(paths: Sequence[str], *, as_json: bool) -> int:
             one = describe(path)
         except (HyperSequenceError, OSError) as error:
             print(f"error: {told(error, 'info')}", file=sys.stderr)
+            if as_json:
+                print(json.dumps({"path": path, "error": told(error, "info")}))
             code = max(code, exit_code(error))
             continue
         if as_json:

@@ -30,6 +30,7 @@ _JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _PICTURE = Annotated[
     Path | None, typer.Option(metavar="OUT.png", help="Save a picture of them instead (PNG, SVG or PDF).")
 ]
+_OVERWRITE = Annotated[bool, typer.Option(help="Replace a picture that exists.")]
 
 
 @app.command()
@@ -39,7 +40,8 @@ def info(
 ) -> None:
     """Show what files say of themselves: fields, records, blocks, metadata, and where their bytes are.
 
-    No record is read, so it takes no longer for a large file. The exit code is 2 if a file cannot be read.
+    No record is read, so it takes no longer for a large file. The exit code is 2 if a file cannot be read, of which
+    JSON has nothing but "path" and "error".
 
     Examples:
         hsq info train.hsq
@@ -57,6 +59,7 @@ def head(
     n: Annotated[int, typer.Option("-n", min=1, help="How many records.")] = 5,
     fields: _FIELDS = None,
     picture: _PICTURE = None,
+    overwrite: _OVERWRITE = False,
     as_json: _JSON = False,
 ) -> None:
     """Show the first records: single values as they are, short arrays in full, long ones in a few words.
@@ -69,7 +72,8 @@ def head(
         hsq head train.hsq -n 16 --picture digits.png
     """
     with _open(path, fields) as sequence:
-        _show_records(sequence, [range(min(n, sequence.n_records))], picture, as_json=as_json)
+        numbers = [range(min(n, sequence.n_records))]
+        _show_records(sequence, numbers, picture, overwrite=overwrite, as_json=as_json)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # -1 is no option
@@ -81,6 +85,7 @@ def show(
     ],
     fields: _FIELDS = None,
     picture: _PICTURE = None,
+    overwrite: _OVERWRITE = False,
     as_json: _JSON = False,
 ) -> None:
     """Show records by their numbers; negative ones count from the end, and a range leaves out its last number.
@@ -95,7 +100,8 @@ def show(
         hsq show train.hsq 17 --json --fields label
     """
     with _open(path, fields) as sequence:
-        _show_records(sequence, _numbers(numbers, sequence.n_records), picture, as_json=as_json)
+        chosen = _numbers(numbers, sequence.n_records)
+        _show_records(sequence, chosen, picture, overwrite=overwrite, as_json=as_json)
 
 
 @app.command()
@@ -158,17 +164,22 @@ def _numbers(given: list[str], n: int) -> list[range]:
             ) from None
         number = int(text)
         if not -n <= number < n:
-            raise PositionError(f"record {number} of a file of {n:,} records, which has 0 to {n - 1:,}")
+            there = f"has 0 to {n - 1:,}" if n else "has none"
+            raise PositionError(f"record {number} of a file of {n:,} records, which {there}")
         found.append(range(number % n, number % n + 1))
     return found
 
 
-def _show_records(sequence: HyperSequence, numbers: list[range], picture: Path | None, *, as_json: bool) -> None:
+def _show_records(
+    sequence: HyperSequence, numbers: list[range], picture: Path | None, *, overwrite: bool, as_json: bool
+) -> None:
     """Print records, or draw them."""
     if picture is not None and as_json:
         raise typer.BadParameter("say --picture or --json, not both")
+    if picture is None and overwrite:
+        raise typer.BadParameter("--overwrite is for a --picture")
     if picture is not None:
-        _save_picture(sequence, numbers, picture)
+        _save_picture(sequence, numbers, picture, overwrite=overwrite)
     elif as_json:
         _print_json(sequence, numbers)
     else:
@@ -176,8 +187,9 @@ def _show_records(sequence: HyperSequence, numbers: list[range], picture: Path |
 
 
 def _print_records(sequence: HyperSequence, numbers: list[range]) -> None:
-    from ..report.readable import safe, short_names, value_text
+    from ..report.readable import short_names, value_text
     from ..sequence.inside import read_columns
+    from ..terminal import safe
 
     names = [safe(name) for name in short_names(sequence.columns)]
     width = max(map(len, names))
@@ -207,16 +219,21 @@ def _print_json(sequence: HyperSequence, numbers: list[range]) -> None:
     typer.echo(json.dumps({"records": records}, allow_nan=False))
 
 
-def _save_picture(sequence: HyperSequence, numbers: list[range], path: Path) -> None:
+def _save_picture(sequence: HyperSequence, numbers: list[range], path: Path, *, overwrite: bool) -> None:
+    from ..converting.placing import PartFolder
     from ..report import picture
 
+    if not path.suffix:  # matplotlib would give it one
+        raise ArgumentError(f"{path}: its name does not tell what to make; let it end in .png, .svg or .pdf")
     positions = numbers[0] if len(numbers) == 1 else list(chain(*numbers))
     figure: Any
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of signs that matplotlib's fonts do not have
         figure = picture(sequence, positions)
-        try:
-            figure.savefig(path)
-        except ValueError as error:  # of an ending that it does not know
-            raise ArgumentError(f"{path}: {error}") from None
+        with PartFolder(path, overwrite=overwrite) as part:
+            try:
+                figure.savefig(part.path)
+            except ValueError as error:  # of an ending that it does not know
+                raise ArgumentError(f"{path}: {error}") from None
+            part.put_in_place()
     say(f"{path}: {len(positions)} {'record' if len(positions) == 1 else 'records'}")

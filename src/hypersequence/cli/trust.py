@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,7 +34,8 @@ def recover(
 ) -> None:
     """Make a readable file of what an interrupted writer left beside its target, every whole block of it.
 
-    Without --out the part file itself is completed, and gets the name that it was to have.
+    Without --out the part file itself is completed, and gets the name that it was to have. Blocks that had to be left
+    out are told; the exit code is 0 all the same.
 
     Examples:
         hsq recover --list data/
@@ -49,6 +50,10 @@ def recover(
         raise typer.BadParameter("say --list or --clean, not both")
     if clean and as_json:
         raise typer.BadParameter("--clean asks and tells in words; for JSON say --list")
+    if yes and not clean:
+        raise typer.BadParameter("--yes is for --clean")
+    if (show or clean) and (out is not None or overwrite):
+        raise typer.BadParameter("--out and --overwrite are for recovering, and --list and --clean do not")
     if show or clean:
         _list_parts(path, clean=clean, yes=yes, as_json=as_json)
         return
@@ -71,9 +76,9 @@ def recover(
 
 
 def _list_parts(folder: Path, *, clean: bool, yes: bool, as_json: bool) -> None:
-    from ..report.readable import safe
     from ..report.tables import TextTable
     from ..sequence.display import readable_nbytes
+    from ..terminal import safe
     from ..writer import list_parts, remove_part
     from .info import print_table
 
@@ -120,7 +125,8 @@ def verify(
 ) -> None:
     """Look at every byte of files: structure, every checksum, that padding is zero and nothing is left over.
 
-    The exit code is 0 if all files are what was written, 1 if one is not, 2 if one cannot be read.
+    With --json, what was repaired has "repaired_bytes", and what could not be read nothing but "path" and "error". The
+    exit code is 0 if all files are what was written, 1 if one is not, 2 if one cannot be read.
 
     Examples:
         hsq verify data/*.hsq
@@ -135,20 +141,26 @@ def verify(
     code = 0
     for path in paths:
         try:
-            found = _verify(path, threads, unless_repaired=repair_from is not None)
+            found, n_repaired = _verify(path, threads, unless_repaired=repair_from is not None), None
             if repair_from is not None and (found is None or not found.ok):
-                if found is not None:
-                    _show_verification(found, as_json=as_json)
-                n_bytes = repair(path, repair_from, progress=True)
-                differed = "1 byte was" if n_bytes == 1 else f"{n_bytes:,} bytes were"
-                typer.echo(f"{differed} different, copied from {repair_from}", err=as_json)
+                if found is not None and not as_json:
+                    _show_verification(found)
+                n_repaired = repair(path, repair_from, progress=True)
+                differed = "1 byte was" if n_repaired == 1 else f"{n_repaired:,} bytes were"
+                if not as_json:
+                    say(f"{differed} different, copied from {repair_from}")
                 found = None
             found = found or verify_file(path, threads=threads, progress=True)
         except (HyperSequenceError, OSError) as error:
             typer.echo(f"error: {told(error, 'verify')}", err=True)
+            if as_json:
+                typer.echo(json.dumps({"path": str(path), "error": told(error, "verify")}))
             code = 2
             continue
-        _show_verification(found, as_json=as_json)
+        if as_json:
+            typer.echo(json.dumps(_facts(found, n_repaired)))
+        else:
+            _show_verification(found)
         code = max(code, int(not found.ok))
     raise typer.Exit(code)
 
@@ -165,16 +177,17 @@ def _verify(path: Path, threads: int | None, *, unless_repaired: bool) -> Verifi
         return None
 
 
-def _show_verification(found: Verification, *, as_json: bool) -> None:
+def _facts(found: Verification, n_repaired: int | None) -> dict[str, Any]:
+    names = ("path", "ok", "n_records", "n_blocks", "n_bytes", "has_checksums")
+    facts: dict[str, Any] = {name: getattr(found, name) for name in names}
+    problems = [{"message": str(problem), **problem.facts} for problem in found.problems]
+    repaired = {} if n_repaired is None else {"repaired_bytes": n_repaired}
+    return {**facts, "problems": problems, **repaired}
+
+
+def _show_verification(found: Verification) -> None:
     from ..layout import UNREADABLE
 
-    if as_json:
-        facts = {
-            name: getattr(found, name) for name in ("path", "ok", "n_records", "n_blocks", "n_bytes", "has_checksums")
-        }
-        problems = [{"message": str(problem), **problem.facts} for problem in found.problems]
-        typer.echo(json.dumps({**facts, "problems": problems}))
-        return
     style = None if found.ok else "red"
     say(str(found), style=style)
     if any(problem.rule[0] in "TFI" or problem.rule == UNREADABLE for problem in found.problems):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +20,9 @@ from ..writer import check_meta
 from . import registry
 from .base import Format, Reader
 from .copying import copy
-from .exporting import address, refuse_existing, write_out
+from .exporting import write_out
 from .importing import begin, default_threads, read_into
+from .placing import refuse_existing
 from .registry import format_named, format_of_sources, format_of_target
 from .roles import Choice
 from .sequences import SequenceReader
@@ -104,6 +105,8 @@ def convert(
         FileError: The target exists or cannot be written.
         FileNotFoundError: There is no such source.
 
+    Thread-safe: sources are only read, and every call has a part file, or folder, of its own.
+
     >>> np.save(folder / "images.npy", np.zeros((100, 8, 8), np.uint8))
     >>> np.save(folder / "digits.npy", np.arange(100) % 10)
     >>> done = convert([folder / "images.npy", folder / "digits.npy"], folder / "all.hsq", outputs=["digits"])
@@ -129,7 +132,7 @@ def convert(
         raise ArgumentError(f"{target}: one side of a conversion is an .hsq file; go by way of one")
     refuse_existing(asked.target, overwrite=overwrite, resume=resume)
     if not ours:
-        format = format_of_sources(sources) if from_ is None else format_named(from_)
+        format = format_of_sources(sources) if from_ is None else _format_of(sources, from_)
         return Converted(str(target), _import(sources, format, asked), format.name)
     with _opened(sources) as sequence:
         if into_hsq:
@@ -191,7 +194,9 @@ def _rewrite(sequence: HyperSequence, asked: _Asked) -> int:
         raise ArgumentError(f"no option is called {option!r}: from one .hsq file to another there are none")
     size = sequence.batch_size()
     if sequence.has_map:
-        asked.refuse("a sequence with map(), which is saved as its function makes it,", *ROLES, "named", "resume")
+        asked.refuse(
+            "a sequence with map(), which is saved as its function makes it,", *ROLES, "named", "resume", "threads"
+        )
         size = size if asked.batch_size is None else asked.batch_size
         meta = sequence.user_meta()
         copy(sequence, asked.target, meta, size, overwrite=asked.overwrite, progress=asked.progress)
@@ -215,7 +220,7 @@ def _export(sequence: HyperSequence, format: Format, asked: _Asked) -> None:
         reader = SequenceReader(sequence)
         fields = Choice(reader.fields, (), _meant_by(reader, asked), named=True).schema.columns
         roles = {role: [reader.column(str(each.name)) for each in fields if each.role == role] for role in ROLES}
-        sequence = sequence.fields(*(address(each) for members in roles.values() for each in members))
+        sequence = sequence.fields(*(each.address for members in roles.values() for each in members))
     write_out(
         sequence,
         asked.target,
@@ -239,14 +244,15 @@ def _write(
     reader.choose(Choice(reader.fields, reader.labels, roles, named=named).names)
     check_meta(reader.meta)
     choice = Choice(reader.fields, reader.labels, roles, named=named)  # its types are known now
-    batch_size = batch_size if asked.batch_size is None else asked.batch_size
     start = partial(
         begin,
         asked.target,
         choice.schema,
-        batch_size=_usual_batch_size(choice.schema) if batch_size is None else batch_size,
+        batch_size=asked.batch_size,
+        usual=_usual_batch_size(choice.schema) if batch_size is None else batch_size,
         overwrite=asked.overwrite,
         resume=asked.resume,
+        progress=asked.progress,
     )
     return read_into(
         asked.target,
@@ -267,7 +273,12 @@ def _meant_by(reader: SequenceReader, asked: _Asked) -> Roles:
 
 
 def formats() -> dict[str, Format]:
-    """Every format that :func:`convert` knows, by its name.
+    """Every format that :func:`convert` knows.
+
+    Returns:
+        Names, as ``from_`` and ``to`` take them, to formats.
+
+    Thread-safe; the dict is a new one each time.
 
     >>> formats()["npz"].title
     "NumPy's .npz archives"
@@ -277,9 +288,11 @@ def formats() -> dict[str, Format]:
 
 def _names(role: str, given: Sequence[str] | None) -> list[str] | None:
     """Field names that were given for a role."""
-    if isinstance(given, str):
-        raise ArgumentError(f"{role} are a list of field names, not {given!r}: {role}=[{given!r}]")
-    return None if given is None else list(given)
+    if given is None:
+        return None
+    if isinstance(given, str) or not isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ArgumentError(f"{role} are a list of field names, not {given!r}: {role}=[{str(given)!r}]")
+    return list(given)
 
 
 def _roles_of(reader: Reader) -> Roles:
@@ -322,6 +335,15 @@ def _all_hsq(sources: list[Any], from_: str | None) -> bool:
     if any(are) and not all(are):
         raise ArgumentError("some sources are .hsq files and some are not; convert them one by one")
     return all(are)
+
+
+def _format_of(sources: list[Any], name: str) -> Format:
+    """The format of this name, if the sources can be of it."""
+    format = format_named(name)
+    for one in sources:
+        if not isinstance(one, Path) and not format.takes(one):
+            raise ArgumentError(f"a {type(one).__name__} is no source of {format.title}")
+    return format
 
 
 def _opened(sources: list[Any]) -> AbstractContextManager[HyperSequence]:

@@ -38,6 +38,8 @@ def save(
         ChecksumError: A record is damaged. What was complete stays in a part file.
         RecordError: What ``map`` gives has not the same shape and type throughout.
 
+    Thread-safe: ``sequence`` is only read, and every call has a part file of its own.
+
     >>> save(example.shuffled(seed=1).take(2), folder / "few.hsq")
     >>> HyperSequenceFile(folder / "few.hsq").n_records
     32

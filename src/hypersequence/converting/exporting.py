@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -17,7 +19,7 @@ from ..schema import ROLES, Column
 from ..sequence import HyperSequence
 from .base import Export, Format, Options, Piece
 from .copying import in_pieces
-from .placing import PartFolder, clean_up
+from .placing import PartFolder, no_folder
 
 #: The upper bits of the code points from U+D800 to U+DFFF.
 _SURROGATE = 0xD800 >> 11
@@ -54,16 +56,14 @@ def write_out(
     if sequence.has_map:
         raise ArgumentError("a sequence with map() is no stored data; save() it to an .hsq file, and convert that")
     told = format.parse(options)
-    if not target.parent.is_dir():
-        raise FileError(f"{target}: the folder {target.parent} does not exist", path=str(target))
-    clean_up(target)
-    refuse_existing(target, overwrite=overwrite)
-    if target.is_dir() and not (format.makes_folders and format.recognises(target)):
-        raise FileError(f"{target}: is a folder that this format did not make, and is not replaced", path=str(target))
-    with RecordProgress(target.name, sequence.n_records, progress) as bar:
+    may_replace = format.recognises if format.makes_folders else no_folder
+    with (
+        PartFolder(target, overwrite=overwrite, may_replace=may_replace) as part,
+        RecordProgress(target.name, sequence.n_records, progress) as bar,
+    ):
         export = _export(sequence, bar, roles)
         _check_room(target, export, format, told)
-        with PartFolder(target) as part, _explained(target, export):
+        with _explained(target, export):
             _write(format, export, part.path, told)
             part.put_in_place()
 
@@ -76,25 +76,6 @@ def _write(format: Format, export: Export, path: Path, told: Options) -> None:
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(f"{path.name}: is not written, and what was begun of it is removed")
         raise
-
-
-def refuse_existing(target: Path, *, overwrite: bool, resume: bool = False) -> None:
-    """Refuse a target that exists and must not be replaced.
-
-    Raises:
-        FileError: It is there.
-    """
-    if overwrite or not target.exists():
-        return
-    if resume:
-        raise FileError(
-            f"{target} is there and complete, so there is nothing to go on with; to make it once more, allow that it "
-            "is replaced (overwrite)",
-            path=str(target),
-        )
-    raise FileError(
-        f"{target} exists already; choose another name, or allow that it is replaced (overwrite)", path=str(target)
-    )
 
 
 def _check_room(target: Path, export: Export, format: Format, told: Options) -> None:
@@ -113,7 +94,7 @@ def _check_room(target: Path, export: Export, format: Format, told: Options) -> 
             f"{target}: takes {needed:,} bytes at least, and its disk has {free:,} free; make room, or choose another "
             "disk",
             path=str(target),
-        )
+        ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager
@@ -157,7 +138,7 @@ def _export(sequence: HyperSequence, bar: RecordProgress, roles: Mapping[str, Se
 
     def pieces(*wanted: str) -> Iterator[Piece]:
         numbers = [column.number for column in columns if not wanted or names[column.number] in wanted]
-        chosen = sequence.fields(*(address(sequence.schema.columns[number]) for number in numbers))
+        chosen = sequence.fields(*(sequence.schema.columns[number].address for number in numbers))
         done = 0
         for batch in in_pieces(chosen):
             arrays = _leaves(batch)
@@ -168,11 +149,6 @@ def _export(sequence: HyperSequence, bar: RecordProgress, roles: Mapping[str, Se
 
     fields = {names[column.number]: column.field for column in columns}
     return Export(fields, sequence.n_records, named_roles, sequence.user_meta(), pieces)
-
-
-def address(column: Column) -> str:
-    """What ``fields()`` calls it."""
-    return f"{column.role}.{column.position if column.name is None else column.name}"
 
 
 def _leaves(value: Any) -> list[Any]:

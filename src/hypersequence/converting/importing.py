@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ..errors import NothingToResumeError, RecordError, SourceError
+from ..errors import ArgumentError, NothingToResumeError, RecordError, SourceError
 from ..loader.threads import default_threads as default_threads  # for formats that look through a source first
 from ..progress import RecordProgress
 from ..schema import Array, Schema
@@ -21,31 +21,44 @@ _AHEAD_NBYTES = 128 << 20
 
 
 def begin(
-    target: Path, schema: Schema | None, *, batch_size: int, overwrite: bool, resume: bool
+    target: Path,
+    schema: Schema | None,
+    *,
+    batch_size: int | None,
+    usual: int,
+    overwrite: bool,
+    resume: bool,
+    progress: bool,
 ) -> HyperSequenceWriter:
     """A new writer; or one that goes on, if that was asked for and there is something to go on with.
 
     Args:
         target: The file to write.
         schema: Its records' structure; ``None`` if the first record, or what is left, is to tell.
-        batch_size: Of a new one.
+        batch_size: Records of a batch, if somebody said so.
+        usual: The same if nobody did: of a new one.
         overwrite: Whether the target may exist.
         resume: Whether to go on.
+        progress: Whether to show a bar while what was left is checked.
 
     Raises:
         SourceError: What was left has other fields.
+        ArgumentError: What was left has batches of another size.
     """
     if resume:
         try:
-            writer = HyperSequenceWriter.resume(target, overwrite=overwrite)
+            writer = HyperSequenceWriter.resume(target, overwrite=overwrite, progress=progress)
         except NothingToResumeError:
             pass
         else:
             if schema is not None and writer.schema != schema:
                 other, kept = writer.schema, writer.abort()
                 raise SourceError(f"{target}: what is left of an earlier try has other fields ({other}); {kept}")
+            if batch_size not in (None, writer.batch_size()):
+                size, kept = writer.batch_size(), writer.abort()
+                raise ArgumentError(f"{target}: an earlier try began with batch_size {size}, not {batch_size}; {kept}")
             return writer
-    return HyperSequenceWriter(target, batch_size, schema=schema, overwrite=overwrite)
+    return HyperSequenceWriter(target, usual if batch_size is None else batch_size, schema=schema, overwrite=overwrite)
 
 
 def read_into(

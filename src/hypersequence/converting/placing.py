@@ -6,13 +6,15 @@ import os
 import re
 import secrets
 import shutil
+import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ..errors import FileError
-from ..writer.folders import flush_folder
+from ..writer.folders import flush_folder, give_name
 from ..writer.locks import is_locked, try_lock, unlock
 
 _TRIES = 5
@@ -20,24 +22,59 @@ _TRIES = 5
 _OLD = "old"
 
 
+def refuse_existing(target: Path, *, overwrite: bool, resume: bool = False) -> None:
+    """Refuse a target that exists and must not be replaced.
+
+    Raises:
+        FileError: It is there.
+    """
+    if overwrite or not target.exists():
+        return
+    if resume:
+        raise FileError(
+            f"{target} is there and complete, so there is nothing to go on with; to make it once more, allow that it "
+            "is replaced (overwrite)",
+            path=str(target),
+        )
+    raise _exists(target)
+
+
+def _exists(target: Path) -> FileError:
+    return FileError(
+        f"{target} exists already; choose another name, or allow that it is replaced (overwrite)", path=str(target)
+    )
+
+
+def no_folder(_: Path) -> bool:
+    """Whether a folder may be replaced, of those who make none: it is somebody's."""
+    return False
+
+
 class PartFolder:
     """A folder for something that becomes the target when it is complete; for the time of a ``with`` statement.
 
     A lock on it tells others that it is in use. What is left of a process that was killed has none, and is removed by
-    the next export to the same target: :func:`clean_up`.
+    the next export to the same target.
 
     Args:
-        target: A file or folder, which may exist.
+        target: A file or folder. A link is followed, so that it stays and what it refers to is replaced.
+        overwrite: Whether it may exist.
+        may_replace: Whether a folder that stands there may be replaced.
 
     Raises:
-        FileError: Its folder cannot be written.
+        FileError: It exists and must not be replaced, or its folder cannot be written.
     """
 
-    def __init__(self, target: Path) -> None:
-        self._target = target
+    def __init__(self, target: Path, *, overwrite: bool, may_replace: Callable[[Path], bool] = no_folder) -> None:
+        self._target = Path(os.path.realpath(target))
+        self._overwrite, self._may_replace = overwrite, may_replace
         self._fd = -1
 
     def __enter__(self) -> Self:
+        if not self._target.parent.is_dir():
+            raise FileError(f"{self._target}: the folder {self._target.parent} does not exist", path=str(self._target))
+        _clean_up(self._target)
+        self._check()
         for _ in range(_TRIES):
             self._folder = self._target.with_name(f".{self._target.name}.{secrets.token_hex(4)}.tmp")
             try:
@@ -68,20 +105,48 @@ class PartFolder:
         return self._folder / self._target.name
 
     def put_in_place(self) -> None:
-        """Have it on disk, and give it the target's name, instead of what has that name by now.
+        """Have it on disk, and give it the target's name.
 
         Raises:
             OSError: The file system refused; the target is what it was.
-            FileError: The target is in place, but its folder could not be flushed.
+            FileError: Something has come up under that name that must not be replaced. Or the target is in place, but
+                its folder could not be flushed.
         """
         _flush(self.path)
+        self._check()
         if self._target.is_dir():  # which no rename replaces
             self._target.rename(self._folder / _OLD)
-        self.path.replace(self._target)
+        elif self._target.exists():
+            self.path.chmod(stat.S_IMODE(self._target.stat().st_mode))  # a private file stays private
+        if self._overwrite or self.path.is_dir():  # in the place of a folder there is room for another by now
+            self.path.replace(self._target)
+        else:
+            self._give_name()
         try:
             flush_folder(self._target.parent)
         except OSError as error:
             raise FileError(f"{self._target}: is in place, but its folder could not be flushed: {error}") from error
+
+    def _give_name(self) -> None:
+        try:
+            give_name(self.path, self._target)
+        except FileExistsError:
+            raise _exists(self._target) from None
+
+    def _check(self) -> None:
+        """See whether what has the target's name now may be replaced.
+
+        Raises:
+            FileError: It must not.
+        """
+        target = self._target
+        refuse_existing(target, overwrite=self._overwrite)
+        if target.is_dir() and not self._may_replace(target):
+            raise FileError(
+                f"{target}: is a folder that this format did not make, and is not replaced", path=str(target)
+            )
+        if target.exists() and not (target.is_dir() or target.is_file()):
+            raise FileError(f"{target}: is no regular file, and would be replaced by one", path=str(target))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         try:
@@ -105,7 +170,7 @@ def _remove(folder: Path, target: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def clean_up(target: Path) -> None:
+def _clean_up(target: Path) -> None:
     """Remove what killed exports to a target left; a target that one of them had just moved aside is put back.
 
     On Windows, where no lock tells whether somebody is at work, everything is left alone.

@@ -16,7 +16,7 @@ def upgrade(
     old: str | os.PathLike[str],
     new: str | os.PathLike[str],
     *,
-    overwrite: bool = True,
+    overwrite: bool = False,
     progress: bool = False,
 ) -> None:
     """Rewrite a file as version 3: the same records in the same order, batch size and user metadata, with checksums.
@@ -27,16 +27,24 @@ def upgrade(
     Args:
         old: A file of any version that :class:`hypersequence.HyperSequenceFile` opens.
         new: The file to write; may be ``old`` itself, which is then replaced when the new one is complete.
-        overwrite: ``False`` refuses if ``new`` exists.
-        progress: Show a progress bar on a terminal.
+        overwrite: Replace another file that is called ``new``. ``False`` (default) refuses.
+        progress: Show a progress bar on a terminal. ``False`` (default) is silent.
 
     Raises:
         FormatError: ``old`` is no such file, or damaged.
-        FileError: ``new`` cannot be written.
+        FileError: ``new`` exists or cannot be written.
+
+    Thread-safe: it only reads ``old``.
+
+    >>> upgrade(example_path, folder / "new.hsq")
+    >>> HyperSequenceFile(folder / "new.hsq").n_records
+    100
     """
+    target = Path(new)
+    overwrite = overwrite or (target.exists() and target.samefile(old))
     with HyperSequenceFile(old) as source:
         meta = _without_nan(source.user_meta(), str(old))
-        copy(source, Path(new), meta, source.batch_size(), overwrite=overwrite, progress=progress)
+        copy(source, target, meta, source.batch_size(), overwrite=overwrite, progress=progress)
 
 
 def _without_nan(value: Any, path: str) -> Any:
@@ -45,6 +53,6 @@ def _without_nan(value: Any, path: str) -> Any:
     if isinstance(value, list):
         return [_without_nan(member, path) for member in cast("list[Any]", value)]
     if isinstance(value, float) and not math.isfinite(value):
-        warnings.warn(f"{path}: {value} in the user metadata is not JSON and was kept as text", stacklevel=4)
+        warnings.warn(f"{path}: {value} in the user metadata is not JSON and was kept as text", stacklevel=2)
         return str(value)
     return value

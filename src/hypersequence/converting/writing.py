@@ -24,9 +24,9 @@ from ..sequence import HyperSequence
 from ..values import check_value
 from ..writer import HyperSequenceWriter
 from .api import Converted
-from .exporting import refuse_existing
 from .importing import begin, check_last
 from .maker import Made, as_given
+from .placing import refuse_existing
 from .workers import Workers
 
 
@@ -79,6 +79,8 @@ def write(
     An exception of ``fn`` or ``records`` comes through as it is, with the number of the record in its notes. In all
     cases, and after Ctrl-C, what was complete stays in a part file: call it again with ``resume=True``.
 
+    Thread-safe, if ``records`` and ``fn`` are: every call has a part file of its own.
+
     >>> def squares(first):
     ...     for i in range(first, 100):
     ...         yield np.full((2, 2), i, np.float32), i * i
@@ -98,7 +100,15 @@ def write(
     with ExitStack() as stack:
         # First, so that nothing is begun if it cannot work.
         crew = stack.enter_context(Workers(workers, fn, source.data)) if workers else None
-        writer = begin(target, schema, batch_size=batch_size, overwrite=overwrite, resume=resume)
+        writer = begin(
+            target,
+            schema,
+            batch_size=batch_size,
+            usual=batch_size,
+            overwrite=overwrite,
+            resume=resume,
+            progress=progress,
+        )
         stack.enter_context(writer)
         filling = stack.enter_context(_Filling(writer))
         first = filling.next

@@ -85,7 +85,8 @@ def header_nbytes(data: bytes, path: str) -> int:
         FormatError: Rules H1 to H4.
     """
     if data[: len(MAGIC)] != MAGIC:
-        fail(path, "H1", f"not an .hsq file: it begins with {data[:8]!r} instead of {MAGIC!r}")
+        found = f"begins with {data[:8]!r} instead of {MAGIC!r}" if data else "is empty"
+        fail(path, "H1", f"not an .hsq file: it {found}")
     if len(data) < HEADER_PAGE_NBYTES:
         fail(path, "H2", f"only {len(data)} bytes: the header is cut off; copy or download the file again")
     _, version, _, nbytes, *_ = _FIXED.unpack_from(data)

@@ -26,8 +26,12 @@ SPARE = 1
 
 def default_threads(spare: int = 0) -> int:
     """How many threads to use where nobody says it: one a processor, but for so many that others need; one to four."""
-    n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(4, n_processors - spare))
+    return max(1, min(4, n_processors() - spare))
+
+
+def n_processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Task:

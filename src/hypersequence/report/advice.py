@@ -18,6 +18,8 @@ _SMALL_BATCH_NBYTES = 128 << 10
 _LONG_S = 2.0
 #: Somebody who uses less of a processor than this waits for something else.
 _BUSY = 0.6
+#: Threads that together use more than this share of the time that they have are at work all the time.
+_SATURATED = 0.8
 #: The processor's cache, and what opening a file costs, show in figures of less than this.
 SMALL_NBYTES = 16 << 20
 
@@ -67,7 +69,7 @@ def readable_seconds(seconds: float) -> str:
     >>> readable_seconds(3.21), readable_seconds(0.0123), readable_seconds(85e-6)
     ('3.2 s', '12 ms', '85 µs')
     """
-    for limit, factor, digits, unit in ((1, 1, 1, "s"), (1e-3, 1e3, 0, "ms"), (0, 1e6, 0, "µs")):
+    for limit, factor, digits, unit in ((0.9995, 1, 1, "s"), (0.9995e-3, 1e3, 0, "ms"), (0, 1e6, 0, "µs")):
         if seconds >= limit:
             return f"{seconds * factor:.{digits}f} {unit}"
     return "0 s"
@@ -76,9 +78,11 @@ def readable_seconds(seconds: float) -> str:
 def readable_count(count: float) -> str:
     """A measured number of records for people: three digits of it are true.
 
-    >>> readable_count(1_632_858.2), readable_count(42.4)
-    ('1,630,000', '42')
+    >>> readable_count(1_632_858.2), readable_count(42.4), readable_count(0.421)
+    ('1,630,000', '42', '0.42')
     """
+    if count < 10:
+        return f"{count:.2g}"
     digits = 3 - len(str(int(count)))
     return f"{round(count, min(digits, 0)):,.0f}"
 
@@ -92,6 +96,7 @@ def advise(
     block_nbytes: int,
     default_threads: int,
     n_processors: int,
+    window_nbytes: int,
     fits: bool,
 ) -> str:
     """What the bottleneck is, and which settings to use, in one sentence for memory and one for the disk.
@@ -104,23 +109,25 @@ def advise(
         block_nbytes: Bytes of a block of the file.
         default_threads: What a loader takes if nothing is said.
         n_processors: How many processors there are.
+        window_nbytes: Bytes of the windows that were read from disk.
         fits: Whether the data fit into the memory that is free.
 
     >>> row = BenchRow("disk", "window", 1, 1.16e9, 1930.0, 0.4, "disk", 1.2e9, 0.97, 0.5)
     >>> print(advise([row], n_records=100_000, record_nbytes=602_120, batch_size=32, block_nbytes=6 << 20,
-    ...              default_threads=1, n_processors=2, fits=True))
+    ...              default_threads=1, n_processors=2, window_nbytes=512 << 20, fits=True))
     From disk: the disk gives 1.2 GB/s and the default shuffle takes 97% of it, 1,930 records/s, with threads=1 (the default): more threads will not help; a faster disk or smaller records (a narrower type) will.
     """  # noqa: E501
     found: list[str] = []
     hot = [row for row in rows if row.place == "memory"]
     cold = [row for row in rows if row.place == "disk"]
     if hot:
-        found.append(_from_memory(hot, record_nbytes, batch_size, default_threads))
+        found.append(_from_memory(hot, n_records, record_nbytes, batch_size, default_threads, n_processors))
     if cold and n_records * record_nbytes < SMALL_NBYTES:
         slowest = max(n_records / row.records_per_s for row in _of(cold, "window"))
         found.append(f"From disk: all of it comes in {readable_seconds(slowest)}, once.")
     elif cold:
-        found.append(_from_disk(cold, batch_size * record_nbytes, block_nbytes, default_threads, n_processors, fits))
+        batch_nbytes = batch_size * record_nbytes
+        found.append(_from_disk(cold, batch_nbytes, block_nbytes, default_threads, n_processors, window_nbytes, fits))
     return " ".join(found)
 
 
@@ -141,7 +148,9 @@ def recommended(rows: Sequence[BenchRow], default_threads: int) -> BenchRow:
     return alone[0] if alone and alone[0].nbytes_per_s > _CLEARLY * best.nbytes_per_s else best
 
 
-def _from_memory(rows: list[BenchRow], record_nbytes: int, batch_size: int, default_threads: int) -> str:
+def _from_memory(
+    rows: list[BenchRow], n_records: int, record_nbytes: int, batch_size: int, default_threads: int, n_processors: int
+) -> str:
     window = _of(rows, "window")
     row = recommended(window, default_threads)
     if row.threads:
@@ -155,11 +164,12 @@ def _from_memory(rows: list[BenchRow], record_nbytes: int, batch_size: int, defa
         f"with {_threads(row, default_threads)}, {f'near the limit ({share})' if row.ratio >= _NEAR else share}: {use}"
     )
     batch_nbytes = record_nbytes * batch_size
-    if row.ratio < _NEAR and batch_nbytes < _SMALL_BATCH_NBYTES:
-        larger = 1 << (2 * _SMALL_BATCH_NBYTES // record_nbytes - 1).bit_length()
+    larger = 1 << (2 * _SMALL_BATCH_NBYTES // record_nbytes - 1).bit_length()
+    if row.ratio < _NEAR and batch_nbytes < _SMALL_BATCH_NBYTES and 8 * larger <= n_records:
         text += f"; batches of {readable_nbytes(batch_nbytes)} are small, larger ones (rebatch({larger})) cost less"
     elif row.ratio < _NEAR:
         text += "; the processor sets the pace, not the memory"
+        text += _more_threads(window, row, n_processors)
     in_batches = max((each.nbytes_per_s for each in _of(rows, "batch")), default=0.0)
     if in_batches > 1.5 * row.nbytes_per_s:
         text += (
@@ -170,7 +180,13 @@ def _from_memory(rows: list[BenchRow], record_nbytes: int, batch_size: int, defa
 
 
 def _from_disk(
-    rows: list[BenchRow], batch_nbytes: int, block_nbytes: int, default_threads: int, n_processors: int, fits: bool
+    rows: list[BenchRow],
+    batch_nbytes: int,
+    block_nbytes: int,
+    default_threads: int,
+    n_processors: int,
+    window_nbytes: int,
+    fits: bool,
 ) -> str:
     window = _of(rows, "window")
     row = recommended(window, default_threads)
@@ -183,11 +199,11 @@ def _from_disk(
             f"{begin}: the disk gives {disk} and the default shuffle takes {rate}: more threads will not help; a "
             "faster disk or smaller records (a narrower type) will"
         )
-    elif in_order >= max(_NEAR, _CLEARLY * share):
+    elif in_order >= max(_NEAR, _CLEARLY * share) and row.busy < _SATURATED * min(n_processors, row.threads + 1):
         text = (
             f"{begin}: the disk gives {disk} in a row, but the default shuffle, which jumps from block to block, takes "
-            f"{rate}: a larger window= jumps less, and so do larger blocks, which have {readable_nbytes(block_nbytes)} "
-            "here (block_nbytes= when writing)"
+            f"{rate}, in windows of {readable_nbytes(window_nbytes)}: larger ones (window=) jump less, and so do "
+            f"larger blocks, which have {readable_nbytes(block_nbytes)} here (block_nbytes= when writing)"
         )
     elif row.busy < _BUSY:
         text = (
@@ -208,13 +224,21 @@ def _from_disk(
 
 
 def _what_helps(window: list[BenchRow], row: BenchRow, batch_nbytes: int, n_processors: int) -> str:
+    if more := _more_threads(window, row, n_processors):
+        return more
+    if batch_nbytes < _SMALL_BATCH_NBYTES:
+        return f", and batches of {readable_nbytes(batch_nbytes)} are small: larger ones cost less"
+    tried = "" if row.threads == max(each.threads for each in window) else "more threads will not help, "
+    return f"; {tried}smaller records (a narrower type) will"
+
+
+def _more_threads(window: list[BenchRow], row: BenchRow, n_processors: int) -> str:
+    """A hint, where the largest number of threads that was tried is clearly the fastest, and processors are left."""
     most = max(window, key=lambda each: each.threads)
     fewer = [each.nbytes_per_s for each in window if each.threads < most.threads]
     if row is most and fewer and row.nbytes_per_s > 1.1 * max(fewer) and row.threads + 1 < n_processors:
         return f"; more threads than {row.threads} may help"
-    if batch_nbytes < _SMALL_BATCH_NBYTES:
-        return f", and batches of {readable_nbytes(batch_nbytes)} are small: larger ones cost less"
-    return "; more threads will not help, smaller records (a narrower type) will"
+    return ""
 
 
 def _of(rows: list[BenchRow], order: str) -> list[BenchRow]:

@@ -14,7 +14,8 @@ from ..legacy import describe_legacy_file, looks_legacy
 from ..schema import Column, Schema
 from ..source.handle import FileHandle
 from ..stored import StoredFile
-from .readable import plain, safe, short_names
+from ..terminal import safe
+from .readable import plain, short_names
 from .tables import TextTable, as_html, as_text
 
 #: The marker before the metadata of hypersequence 0.9, and what stands behind those of 0.10, are as long.
@@ -187,6 +188,8 @@ def describe(path: str | os.PathLike[str]) -> Description:
     Raises:
         OSError: There is no such file, or it cannot be read.
         FormatError: It is no ``.hsq`` file, or its metadata are damaged.
+
+    Thread-safe: it only reads.
 
     >>> found = describe(example_path)
     >>> found.n_records, found.schema.inputs, found.has_checksums

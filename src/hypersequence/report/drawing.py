@@ -15,7 +15,8 @@ from ..schema import Array, Field
 from ..sequence import HyperSequence
 from ..sequence.inside import read_columns
 from ..sequence.picking import chosen_order
-from .readable import safe, scalar_text, short_names, value_text
+from ..terminal import safe
+from .readable import scalar_text, short_names, value_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,6 +60,8 @@ def picture(sequence: HyperSequence, records: Any = None) -> Figure:
         PositionError: There is no such record.
         MissingPackageError: Matplotlib is not installed.
         HyperSequenceError: As reading raises.
+
+    Thread-safe: it only reads.
 
     >>> figure = picture(example, [3, 1, 2])
     >>> [axes.get_title() for axes in figure.axes]
@@ -154,6 +157,8 @@ def _reduced(value: Array) -> tuple[Array, bool]:
             return value, True
         return (value if shape[0] == long else value.T), False
     if value.ndim == 3:
+        if shape[-1] == 1 and 1 not in shape[:2]:  # an image of one channel, even if it is as long as a series
+            return value[..., 0], True
         if 1 in shape:
             return _reduced(np.squeeze(value, shape.index(1)))
         if shape[-1] in _CHANNELS:
@@ -281,10 +286,10 @@ def _draw_lines(axes: Any, lines: Array) -> None:
     step = math.ceil(2 * len(lines) / _MOST_POINTS)
     places: Any = np.arange(len(lines))
     if step > 2:
-        whole = len(lines) // step * step
-        stretches = lines[:whole].reshape(-1, step, lines.shape[1])
-        lines = np.stack([stretches.min(axis=1), stretches.max(axis=1)], axis=1).reshape(-1, lines.shape[1])
-        places = np.repeat(places[:whole:step], 2)
+        starts = places[::step]
+        ends = [each.reduceat(lines, starts, axis=0) for each in (np.fmin, np.fmax)]  # NaN only where all are
+        lines = np.stack(ends, axis=1).reshape(-1, lines.shape[1])
+        places = np.repeat(starts, 2)
     axes.plot(places, lines, linewidth=0.8, **({"color": _LINE} if lines.shape[1] == 1 else {}))
     axes.tick_params(labelsize=6, length=2, colors=_QUIET)
     axes.spines[["top", "right"]].set_visible(False)

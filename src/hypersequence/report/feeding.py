@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import os
 import random
 import statistics
@@ -13,7 +14,7 @@ from typing import Any, TypeAlias
 
 from ..errors import ArgumentError
 from ..loader.readahead import reasonable_nbytes
-from ..loader.threads import SPARE, default_threads
+from ..loader.threads import SPARE, default_threads, n_processors
 from ..progress import Progress
 from ..sequence import open_files
 from ..sequence.arguments import whole_number
@@ -111,7 +112,7 @@ def bench(
     seconds: float = 1.0,
     rounds: int = 3,
     cold: bool = True,
-    threads: Sequence[int] = (0, 1, 2),
+    threads: Sequence[int] | None = None,
     progress: bool = False,
 ) -> Bench:
     """Measure how fast files feed training on this machine: each order, from memory and from disk, by threads.
@@ -125,12 +126,12 @@ def bench(
     Args:
         path: As for :func:`hypersequence.open`: a file of any version, a pattern, or several.
         batch_size: Records of a batch; ``None`` for that of the file.
-        seconds: How long each figure is measured, all rounds together.
-        rounds: How many rounds.
+        seconds: How long each figure is measured, all rounds together; 1 by default, which steady machines need.
+        rounds: How many rounds, 3 by default, so that a slow one does not count.
         cold: Measure from disk too, on Linux: the file is dropped from the page cache, again and again, which slows
             down whoever else is reading it.
-        threads: Numbers of threads for the loader.
-        progress: Show a progress bar on a terminal.
+        threads: Numbers of threads for the loader; ``None`` for 0, 1, 2 and as many as it takes by itself.
+        progress: Show a progress bar on a terminal. ``False`` (default) is silent.
 
     Returns:
         The figures, and in a sentence or two what they mean. What cannot be measured is left out, and a note says why:
@@ -140,6 +141,8 @@ def bench(
     Raises:
         ArgumentError: There is nothing that can be measured.
 
+    Thread-safe; but whatever else is at work is measured too.
+
     >>> import hypersequence as hs
     >>> from hypersequence.report.feeding import bench
     >>> found = bench(example_path, seconds=0.01, rounds=1, cold=False, threads=[0])
@@ -147,8 +150,10 @@ def bench(
     ['in order', 'batch', 'window', 'record']
     """
     rounds = whole_number(rounds, "rounds", 1)
-    if not seconds > 0:
-        raise ArgumentError(f"seconds: expected more than 0, got {seconds!r}")
+    if not 0 < seconds < math.inf:
+        raise ArgumentError(f"seconds: expected more than 0 and an end, got {seconds!r}")
+    if threads is None:
+        threads = (0, 1, 2, default_threads(SPARE))
     threads = sorted({whole_number(number, "threads", 0, most=1024) for number in threads})
     if not threads:
         raise ArgumentError("threads: expected at least one number")
@@ -175,6 +180,7 @@ class _Measuring:
         self._subject, self._rounds = subject, rounds
         self._available = available_nbytes()
         self._notes: list[str] = []
+        self._window_nbytes = DEFAULT_WINDOW_NBYTES
         self._passes = Passes(subject, seconds)
         self._kinds: list[_Kind] = [(order, n) for order in ORDERS for n in subject.threads]
 
@@ -201,7 +207,6 @@ class _Measuring:
                 f"{readable_nbytes(subject.nbytes)} is little: figures from memory are those of the processor's cache, "
                 "and those from disk have the opening of the file in them."
             )
-        n_processors = _n_processors()
         verdict = advise(
             rows,
             n_records=subject.n_records,
@@ -209,11 +214,12 @@ class _Measuring:
             batch_size=subject.batch_size,
             block_nbytes=subject.block_nbytes,
             default_threads=default_threads(SPARE),
-            n_processors=n_processors,
+            n_processors=n_processors(),
+            window_nbytes=self._window_nbytes,
             fits=fits,
         )
         facts = subject.paths, subject.n_records, subject.record_nbytes, subject.batch_size
-        return Bench(*facts, n_processors, self._available, tuple(rows), tuple(self._notes), verdict)
+        return Bench(*facts, n_processors(), self._available, tuple(rows), tuple(self._notes), verdict)
 
     def _note(self, text: str) -> None:
         self._notes.append(text)
@@ -274,7 +280,7 @@ class _Measuring:
         most_nbytes = subject.nbytes if fits or self._available is None else self._available // 4
         n_records, limit = self._passes.sample(most_nbytes)
         nbytes = n_records * subject.record_nbytes
-        window = min(DEFAULT_WINDOW_NBYTES, max(1, nbytes // WINDOWS))
+        self._window_nbytes = window = min(DEFAULT_WINDOW_NBYTES, max(1, nbytes // WINDOWS))
         measures: dict[_Kind, Callable[[], Figure]] = {_DISK: partial(self._passes.disk_alone, limit)}
         for order, n in self._kinds:
             # What is too much to be read at once is read record by record, and a part of it would not show that.
@@ -325,10 +331,6 @@ class _Measuring:
             ratio=statistics.median(each.rate * nbytes / rate for each, rate in zip(own, limits, strict=True)),
             busy=statistics.median(each.busy for each in own),
         )
-
-
-def _n_processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _FigureProgress(Progress):

@@ -94,10 +94,16 @@ def verify(path: str | os.PathLike[str], *, threads: int | None = None, progress
             processors and more.
         progress: Show a progress bar on a terminal.
 
+    Returns:
+        What is wrong, if anything is; ``.ok`` says whether it is.
+
     Raises:
+        ArgumentError: ``threads`` is no whole number from 0 on.
         FileError: The file cannot be read, or shrank meanwhile. What is wrong with its content is not raised.
         OSError: There is no such file, or it must not be opened.
         UnsupportedError: It is of a version, or needs features, that this release does not know.
+
+    Thread-safe: it only reads.
 
     >>> found = verify(example_path)
     >>> found.ok, found.n_records

@@ -37,7 +37,7 @@ def repair(path: str | os.PathLike[str], good: str | os.PathLike[str], *, progre
     Args:
         path: The damaged file; it may have been cut off, too.
         good: Its copy.
-        progress: Show progress bars on a terminal.
+        progress: Show progress bars on a terminal. ``False`` (default) is silent.
 
     Returns:
         How many bytes were different.
@@ -45,6 +45,8 @@ def repair(path: str | os.PathLike[str], good: str | os.PathLike[str], *, progre
     Raises:
         FileError: ``good`` is damaged itself, or is no copy of ``path``; or the file system refused.
         UnsupportedError: ``good`` is of a version that this release does not know.
+
+    Not thread-safe: nobody else may read or write ``path`` meanwhile.
 
     >>> import shutil
     >>> copy = shutil.copy(example_path, folder / "copy.hsq")

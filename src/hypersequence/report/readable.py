@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 
 from ..schema import Array, Column
+from ..terminal import safe
 
 #: Arrays of so many values are shown in full.
 SHORT = 64
+_FIRST_TIME = -(1 << 63) + (1 << 40)
 _N_FIRST = 8
-_LONGEST_TEXT = 2000
-#: What moves the cursor, ends the line or turns the direction of what follows is shown by its number.
-_ODD_KINDS = {"Cc", "Cs", "Zl", "Zp"}
-_TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
 
 def short_names(columns: Sequence[Column]) -> list[str]:
-    """A name for each field: its own, or, where there is none or two roles have the same, one with its role."""
+    """A name for each field, as ``fields()`` takes it: its own, its role if it is alone there, or both."""
     names = [column.name for column in columns]
-    return [
-        column.name if column.name is not None and names.count(column.name) == 1 else column.label for column in columns
-    ]
 
+    def short(column: Column) -> str:
+        if column.name is None:
+            return column.address if column.of_several else column.role
+        return column.name if names.count(column.name) == 1 else column.address
 
-def safe(text: str, longest: int = _LONGEST_TEXT) -> str:
-    r"""Text that does nothing to a terminal; a long one is cut.
-
-    >>> safe("Größe\x1b[2J"), safe("0123456789", 4)
-    ('Größe\\x1b[2J', '0123... (10 characters)')
-    """
-    shown = "".join(
-        ascii(sign)[1:-1] if unicodedata.category(sign) in _ODD_KINDS or ord(sign) in _TURNING else sign
-        for sign in text[:longest]
-    )
-    return shown if len(text) <= longest else f"{shown}... ({len(text):,} characters)"
+    return list(map(short, columns))
 
 
 def scalar_text(value: Any) -> str:
@@ -137,7 +125,9 @@ def _plain_times(array: Array) -> Any:
     """ISO 8601 where that is the same time when it is read again, which it is not ages from now; else whole numbers."""
     texts = np.datetime_as_string(array)
     try:
-        same = (texts.astype(array.dtype) == array) | np.isnat(array)
+        # Where days begin, NumPy's calendar overflows, and reads what it wrote as wrongly.
+        same = (texts.astype(array.dtype) == array) & (array.astype(np.int64) > _FIRST_TIME)
     except (ValueError, TypeError):
-        same = np.isnat(array)
+        same = np.zeros(array.shape, bool)
+    same |= np.isnat(array)
     return np.where(same, texts.astype(object), array.astype(np.int64).astype(object)).tolist()

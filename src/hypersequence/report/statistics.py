@@ -11,7 +11,8 @@ from ..progress import ByteProgress
 from ..schema import Column
 from ..sequence import HyperSequence
 from ..sequence.inside import read_columns, source_of
-from .readable import number_text, plain, safe, scalar_text, short_names
+from ..terminal import safe
+from .readable import number_text, plain, scalar_text, short_names
 from .summary import MOST_VALUES, Counts, Summary, channel_axis, is_label
 from .tables import TextTable, as_html, as_text
 
@@ -38,7 +39,7 @@ class FieldStats:
         n_zeros: Values that are 0, or ``False``; ``None`` for text and times.
         channel_axis: Which axis of a record has its channels, if a record looks like an image: the last axis of 2 to 4,
             or the first of three.
-        channel_means: The mean of each channel.
+        channel_means: The mean of each channel; ``None`` of one without a finite value.
         channel_stds: The standard deviation of each channel.
         counts: How many records have which value, in rising order, if a record has one whole number, text or truth
             value, and at most 50 different ones are there; else ``None``.
@@ -57,7 +58,7 @@ class FieldStats:
     n_zeros: int | None
     channel_axis: int | None
     channel_means: tuple[Any, ...] | None
-    channel_stds: tuple[float, ...] | None
+    channel_stds: tuple[float | None, ...] | None
     counts: Counts | None
     more_than_counted: bool
 
@@ -197,13 +198,13 @@ def stats(sequence: HyperSequence, *, progress: bool = False) -> Stats:
     """Smallest, largest, mean and standard deviation of every field, NaN and zeros, and how often each label comes.
 
     All records are read once, in pieces, and their checksums checked; sums are made in ``float64`` and merged so that
-    they lose no digits. For normalisation, image-like fields have a mean and a deviation a channel. Memory does not
-    grow with the data.
+    they lose no digits (values whose sum is beyond ``float64``, some 1e308, have no finite mean). For normalisation,
+    image-like fields have a mean and a deviation a channel. Memory does not grow with the data.
 
     Args:
         sequence: Any sequence; its stored records, whatever ``map`` makes of them. The order changes nothing, but a
             shuffled one is read more slowly.
-        progress: Show a progress bar on a terminal.
+        progress: Show a progress bar on a terminal. ``False`` (default) is silent.
 
     Returns:
         A :class:`Stats`; ``print`` it.

@@ -134,14 +134,14 @@ class Summary:
         if len(self.counts) > MOST_VALUES:
             self.counts = None
 
-    def channels(self) -> tuple[list[Any], list[float]] | None:
-        """Mean and standard deviation of each channel, if there are several."""
+    def channels(self) -> tuple[list[Any], list[float | None]] | None:
+        """Mean and standard deviation of each channel, if there are several; ``None`` where none is finite."""
         if self._axis is None:
             return None
         found = [self._told(moments) for moments in self._moments]
         return [mean for means, _ in found for mean in means], [std for _, stds in found for std in stds]
 
-    def overall(self) -> tuple[Any, float] | None:
+    def overall(self) -> tuple[Any, float | None] | None:
         """Mean and standard deviation of all finite values, if there are any."""
         total = Moments(self._parts)
         for moments in self._moments:
@@ -149,9 +149,14 @@ class Summary:
         means, deviations = self._told(total)
         return (means[0], deviations[0]) if total.n[0] else None
 
-    def _told(self, moments: Moments) -> tuple[list[Any], list[float]]:
+    def _told(self, moments: Moments) -> tuple[list[Any], list[float | None]]:
         """Means and deviations; of complex numbers, which are two streams each, together."""
-        means, deviations = moments.means, moments.deviations
-        if self._parts == 1:
-            return means, deviations
-        return list(map(complex, means[::2], means[1::2])), list(map(math.hypot, deviations[::2], deviations[1::2]))
+        means, deviations, seen = moments.means, moments.deviations, moments.n[:: self._parts]
+        if self._parts == 2:
+            means = list(map(complex, means[::2], means[1::2]))
+            deviations = list(map(math.hypot, deviations[::2], deviations[1::2]))
+        return _where_seen(means, seen), _where_seen(deviations, seen)
+
+
+def _where_seen(values: list[Any], seen: list[float]) -> list[Any]:
+    return [value if n else None for value, n in zip(values, seen, strict=True)]

@@ -209,10 +209,9 @@ class HyperSequence(Frameworks):
             raise ArgumentError(f"split{shares}: shares lie between 0 and 1 and sum up to less than 1")
         counts = split_counts(total, shares)
         if counts is None:
-            raise ArgumentError(
-                f"split{shares}: a part of {total} {'batches' if by == 'batch' else 'records'} would be empty; "
-                + ("split(..., by='record') deals out single records" if by == "batch" else "take larger shares")
-            )
+            units = "batches" if by == "batch" else "records"
+            hint = "; split(..., by='record') deals out single records" if by == "batch" and total else ""
+            raise ArgumentError(f"split{shares}: a part of {total} {units} would be empty{hint}")
         parts: list[Order] = []
         rest: Order = Natural(total)
         for count in counts[:-1]:
@@ -440,5 +439,9 @@ class HyperSequence(Frameworks):
 
 
 def rebatch(hyperseq: HyperSequence, new_batch_size: int) -> HyperSequence:
-    """``hyperseq.rebatch(new_batch_size)``, as a function (hypersequence 0.10 had both)."""
+    """``hyperseq.rebatch(new_batch_size)``, as a function (hypersequence 0.10 had both).
+
+    >>> len(rebatch(example, 50))
+    2
+    """
     return hyperseq.rebatch(new_batch_size)

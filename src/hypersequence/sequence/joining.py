@@ -27,6 +27,8 @@ def concat(sequences: Iterable[HyperSequence]) -> HyperSequence:
     Raises:
         ArgumentError: Different schemas or fields, a shard, or a function over batches (use ``map`` afterwards).
 
+    Thread-safe: it only reads.
+
     >>> a, b = example.split(0.5)
     >>> len(concat([b, a]).records)
     100
@@ -64,6 +66,8 @@ def mix(
 
     Raises:
         ArgumentError: As :func:`concat`, or impossible weights.
+
+    Thread-safe: it only reads.
 
     >>> a, b = example.split(0.5)
     >>> mixed = mix([a, b], weights=[3, 1], seed=0)

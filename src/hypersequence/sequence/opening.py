@@ -169,6 +169,8 @@ def open_files(
         FileNotFoundError: A file does not exist, or a pattern matches none.
         ArgumentError: The files have different schemas.
 
+    Thread-safe, as what it returns is for reading.
+
     >>> len(open_files(example_path))
     7
     """

@@ -251,6 +251,10 @@ class HyperSequenceWriter:
         """Records appended so far."""
         return self._n
 
+    def batch_size(self) -> int:
+        """Records of a native batch; a method, as that of a sequence is."""
+        return self._batch_size
+
     @property
     def schema(self) -> Schema | None:
         """The structure of the records; ``None`` before the first, unless it was given."""

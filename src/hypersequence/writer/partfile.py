@@ -10,7 +10,7 @@ import weakref
 from pathlib import Path
 
 from ..errors import FileError
-from .folders import flush_folder
+from .folders import flush_folder, give_name
 from .locks import try_lock, unlock
 
 _EARLY_NBYTES = 1 << 20
@@ -290,15 +290,10 @@ class PartFile:
             raise
 
     def _link(self) -> None:
-        """A hard link never replaces a file that came up meanwhile, as a rename would."""
         try:
-            os.link(self.path, self.target)
+            give_name(self.path, self.target)
         except FileExistsError:
             raise _exists(self.target) from None
-        except OSError:  # a file system without hard links
-            if self.target.exists():
-                raise _exists(self.target) from None
-            self.path.replace(self.target)
 
     def _drop_second_name(self) -> None:
         """After a hard link the file has two names."""

@@ -67,12 +67,17 @@ def recover(
         overwrite: Replace a file that exists under the new name.
         progress: Show a progress bar on a terminal.
 
+    Returns:
+        What was recovered, and what is missing.
+
     Raises:
         FormatError: There is no sound header, so that the structure of the records is unknown.
         FileError: In place, the file has its end, is being written right now, has a block but no whole one, or a whole
             one behind a broken one, or the disk does not give all of it; or the new file exists or cannot be written.
             Of a new file that could not be finished nothing is left.
         FileNotFoundError: ``part`` is not there.
+
+    Thread-safe: a lock on the part file keeps others out, who get a FileError.
 
     >>> writer = HyperSequenceWriter(folder / "killed.hsq", batch_size=4, block_nbytes=1)
     >>> writer.extend(np.arange(10.0))
