@@ -109,7 +109,7 @@ def test_going_on_with_batches_of_another_size_is_refused(tmp_path: Path) -> Non
     begin(hs.Schema({"images": ("u1", (3, 4))}))
     refused = hsq("convert", images, out, "--resume", "--batch-size", 64)
     assert refused.returncode == 2
-    assert "an earlier try began with batch_size 8, not 64" in refused.stderr and ".part" in refused.stderr
+    assert "an earlier try began with --batch-size 8, not 64" in refused.stderr and ".part" in refused.stderr
     assert hsq("convert", images, out, "--resume").returncode == 0  # as it was begun
     assert hs.open(out).batch_size() == 8
     out.unlink()

@@ -20,6 +20,7 @@ _ADVICE = (
     (r"\((?:from_|to)=, (--\w+)\)", r"(\1)"),
     (r"\b(inputs|outputs)=(?=\s|$)", r"--\1"),  # not those of a schema's repr
     (r"split\(\.\.\., by='record'\)", "--by record"),
+    (r"\bbatch_size (?=\d)", "--batch-size "),
     (r"open the files in it with hypersequence\.open\('(.*)'\)", r"give the files in it: \1"),
 )
 #: The disk has no room.
