@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 import hypersequence as hs
 from hypersequence import write
 from hypersequence.converting import workers as workers_module
+from hypersequence.converting.maker import Made
 
 N = 300
 
@@ -237,7 +239,12 @@ def test_data_sets_of_hugging_face(tmp_path: Path) -> None:
         assert inputs["x"].tolist() == [[1.5, 2.5], [3.5, 4.5]]
 
 
-@pytest.mark.parametrize("source", ["train.npy", b"bytes", Path("x"), {"a": np.zeros(3)}, 7, None, lambda: [1, 2]])
+NO_SOURCES: list[Any] = [
+    *("train.npy", b"bytes", Path("x"), {"a": np.zeros(3)}, 7, None, lambda: [1, 2], np.array(3), np.float64(3))
+]
+
+
+@pytest.mark.parametrize("source", NO_SOURCES)
 def test_what_is_no_source_is_refused(tmp_path: Path, source: Any) -> None:
     with pytest.raises(hs.ArgumentError):
         write(tmp_path / "a.hsq", source)
@@ -530,6 +537,61 @@ def test_another_source_is_noticed(tmp_path: Path, workers: int) -> None:
         write(path, range(N), fn=make, schema=hs.Schema("int64"), workers=workers, resume=True)
     write(path, range(N), fn=make, workers=workers, resume=True)
     expect(path)
+
+
+def ending(number: int) -> Any:
+    """What somebody means for the end of something else, and forgets."""
+    return make(number) if number != 123 else next(iter([]))
+
+
+class Ending(Numbers):
+    def __getitem__(self, number: int) -> tuple[np.ndarray, int]:
+        return ending(number)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("progress", [False, True])
+@pytest.mark.parametrize(("source", "fn"), [(range(N), ending), (Ending(), None), (Ending(), same)])
+def test_the_end_of_something_else_is_not_the_end_of_the_records(
+    tmp_path: Path, workers: int, progress: bool, source: Any, fn: Any
+) -> None:
+    with pytest.raises(RuntimeError, match="StopIteration") as caught:
+        write(tmp_path / "a.hsq", source, fn=fn, workers=workers, progress=progress)
+    assert "at record 123" in caught.value.__notes__
+    assert not (tmp_path / "a.hsq").exists()
+
+
+def test_a_list_that_becomes_shorter_is_noticed(tmp_path: Path) -> None:
+    numbers = list(range(100))
+    with pytest.raises(hs.SourceError, match=r"a\.hsq: 50 records came of a list of 100, which became shorter"):
+        write(tmp_path / "a.hsq", numbers, fn=lambda number: (numbers.pop(), number)[1])
+    assert not (tmp_path / "a.hsq").exists()
+
+
+class Estimate(Iterable):
+    """Says of its length what it thinks."""
+
+    def __len__(self) -> int:
+        return 2 * N
+
+
+def test_the_length_of_what_is_only_iterated_over_may_be_an_estimate(tmp_path: Path) -> None:
+    assert write(tmp_path / "a.hsq", Estimate()).n_records == N
+
+
+def test_a_worker_that_makes_too_few_records_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = workers_module.Workers._run
+
+    def shortened(self: Any, chunk: Any) -> Any:
+        done = run(self, chunk)
+        if chunk.first > 5:
+            (self._folder / f"{chunk.slot}.made").write_bytes(pickle.dumps(Made()))
+        return done
+
+    monkeypatch.setattr(workers_module.Workers, "_run", shortened)
+    with pytest.raises(hs.HyperSequenceError, match=r"a worker made 0 records of the \d+ items from \d+ on"):
+        write(tmp_path / "a.hsq", range(N), fn=make, workers=1)
+    assert not (tmp_path / "a.hsq").exists()
 
 
 def test_an_iterable_is_not_made_into_records_again(tmp_path: Path) -> None:

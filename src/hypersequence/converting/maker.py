@@ -94,8 +94,9 @@ class _Maker:
         try:
             fn, data = self._source
             given: list[Any] = self._load(f"{slot}.items")
-            chosen: Iterable[Any] = given if data is None else map(data.__getitem__, given)
-            records = chosen if fn is None else map(fn, chosen)
+            # No map(), which would let a StopIteration of theirs through, and that would be the end of the chunk.
+            chosen: Iterable[Any] = given if data is None else (data[number] for number in given)
+            records = chosen if fn is None else (fn(item) for item in chosen)
             if known:
                 columns = self._room(len(given))
                 _fill(made, columns, records, self._schema)

@@ -156,6 +156,11 @@ class Workers:
                 whole = all(stream.readinto(raw(column)) == column.nbytes for column in made.columns if column.nbytes)
                 if not whole:
                     raise HyperSequenceError("a worker's records do not fit the schema; please report this")
+        if made.error is None and made.n_records != chunk.count:
+            raise HyperSequenceError(
+                f"a worker made {made.n_records:,} records of the {chunk.count:,} items from {chunk.first:,} on; "
+                "please report this"
+            )
         return made
 
     def _adapt(self, chunk: _Chunk, seconds: float, schema: Schema | None) -> None:

@@ -114,12 +114,18 @@ def write(
         first = filling.next
         bar = stack.enter_context(RecordProgress(target.name, source.n_items, progress, done=first))
         if crew is None:
-            made = source.items(first) if fn is None else map(fn, source.items(first))
+            # No map(), which would let a StopIteration of fn through, and that would be the end of the records.
+            made = source.items(first) if fn is None else (fn(item) for item in source.items(first))
             filling.append_all(_shown(made, bar) if progress else made)
         else:
             items = source.items(first) if source.data is None else range(first, len(source.data))
             chunks = stack.enter_context(closing(crew.chunks(first, items, lambda: filling.schema)))
             filling.extend_all(chunks, bar)
+        if writer.n_records < source.n_least:
+            raise SourceError(
+                f"{target}: {writer.n_records:,} records came of a {type(records).__name__} of {source.n_least:,}, "
+                "which became shorter meanwhile; give one that nobody changes"
+            )
     return Converted(str(target), writer.n_records, "records")
 
 
@@ -134,11 +140,13 @@ class _Source:
         items: Gives them from a number on.
         n_items: How many there are, if that is known.
         data: A data set that makes them by number.
+        n_least: How many there have to be; 0 where a length may be an estimate, as of what can only be iterated over.
     """
 
     items: Callable[[int], Iterator[Any]]
     n_items: int | None = None
     data: Any = None
+    n_least: int = 0
 
 
 def _source_of(records: Any) -> _Source:
@@ -157,6 +165,8 @@ def _source_of(records: Any) -> _Source:
         raise ArgumentError(
             f"a {kind} gives batches, and here every item is a record: give its .records, or write it with save()"
         )
+    if getattr(records, "shape", None) == ():
+        raise ArgumentError(f"a {kind} of no axes is a single value; give an array whose rows are records, or [value]")
     if hasattr(records, "columns") and hasattr(records, "shape"):  # of pandas, Polars or Arrow
         raise ArgumentError(
             f"a {kind} gives columns, and here every item is a record: give a HyperSequenceWriter's extend() a dict of "
@@ -165,10 +175,11 @@ def _source_of(records: Any) -> _Source:
     if hasattr(records, "as_numpy_iterator"):  # tf.data
         return _Source(lambda first: iter(records.skip(first).as_numpy_iterator()), _length(records))
     if isinstance(records, list | tuple | range | deque | np.ndarray):  # drawing from them is no work for others
-        return _Source(partial(_drawn_from, records), _length(records))
+        n_items = _length(records) or 0
+        return _Source(partial(_drawn_from, records), n_items, n_least=n_items)
     if hasattr(records, "__getitem__") and hasattr(records, "__len__") and not _iterates_only(records):
         n_items = len(records)
-        return _Source(lambda first: map(records.__getitem__, range(first, n_items)), n_items, records)
+        return _Source(lambda first: (records[i] for i in range(first, n_items)), n_items, records, n_items)
     if hasattr(records, "__iter__"):
         return _Source(partial(_drawn_from, records), _length(records))
     if callable(records):
