@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import hypersequence as hs
+from hypersequence.converting.formats import hdf5
 
 NUMBERS = [
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -230,6 +231,23 @@ def test_text_in_several_files_gets_one_width(tmp_path: Path) -> None:
     assert same(read(tmp_path / "x.hsq")["s"], np.array([b"a", b"bb", b"cccc"]))
 
 
+def test_long_texts_are_not_looked_at_many_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=["x" * 1_000_000] * 8 + ["x"] * 5000, dtype=h5py.string_dtype())
+    read, held = hdf5._Text.values, list[int]()
+
+    def values(text: Any, start: int, stop: int) -> np.ndarray:
+        found = read(text, start, stop)
+        held.append(sum(map(len, found)))
+        return found
+
+    monkeypatch.setattr(hdf5._Text, "values", values)
+    hdf5._open([tmp_path / "x.h5"], {"group": "", "memory": 72}).choose(["x"])
+    assert sum(held) == 8_005_000
+    assert max(held) < 5_000_000
+    assert len(held) < 40
+
+
 def test_very_long_text_among_short_ones(tmp_path: Path) -> None:
     given = np.array(["short"] * 40 + ["x" * 100_000] + ["short"] * 40)
     with h5py.File(tmp_path / "x.h5", "w") as file:
@@ -245,7 +263,7 @@ def test_text_that_is_no_unicode_is_refused_where_it_stands(tmp_path: Path, leng
         texts[600] = b"\xff\xfe"
         dtype = h5py.string_dtype("utf-8", length)
         file.create_dataset("x", data=np.array(texts, dtype), dtype=dtype)
-    with pytest.raises(hs.SourceError, match=r"x\.h5, x, records 256 to 767: .*can't decode byte 0xff"):
+    with pytest.raises(hs.SourceError, match=r"x\.h5, x, records 511 to 999: .*can't decode byte 0xff"):
         hs.convert(tmp_path / "x.h5", tmp_path / "x.hsq")
     assert not (tmp_path / "x.hsq").exists()
 
@@ -340,14 +358,14 @@ def test_text_that_is_no_utf8_is_named_with_its_records(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"] = np.arange(3)
         file["word"] = np.array([b"a", b"Gr\xf6\xdfe", b"b"], h5py.string_dtype("utf-8", 6))
-    with pytest.raises(hs.SourceError, match=r"x\.h5, word, records 0 to 2: cannot be read: 'utf-8' codec"):
+    with pytest.raises(hs.SourceError, match=r"x\.h5, word, records 1 to 2: cannot be read: 'utf-8' codec"):
         hs.convert(tmp_path / "x.h5", tmp_path / "x.hsq")
     hs.convert(tmp_path / "x.h5", tmp_path / "x.hsq", inputs=["x"])
     assert read(tmp_path / "x.hsq")["x"].tolist() == [0, 1, 2]
 
 
 def test_roles_order_and_metadata_survive_the_way_out_and_back(tmp_path: Path) -> None:
-    meta = {"name": "Größe", "deep": {"list": [1, 2.5, None, "x" * 200_000]}}
+    meta = {"name": "Größe 日本 \0", "deep": {"list": [1, 2.5, None, "x" * 200_000]}}
     with hs.HyperSequenceWriter(tmp_path / "x.hsq") as writer:
         writer.extend({"zebra": np.arange(5), "ant": np.ones((5, 2))}, {"answer": np.arange(5.0)})
         writer.user_meta().update(meta)
@@ -401,9 +419,90 @@ def test_virtual_data_sets_are_read_unless_a_part_is_missing(tmp_path: Path) -> 
         file.create_virtual_dataset("x", layout)
     hs.convert(tmp_path / "all.h5", tmp_path / "x.hsq")
     assert read(tmp_path / "x.hsq")["x"].tolist() == [0, 1, 2, 3, 4, 5]
+    with h5py.File(tmp_path / "part1.h5", "r+") as file:
+        file["y"] = file.pop("x")
+    with pytest.raises(hs.SourceError, match=r"all\.h5, x: .*part1\.h5 should have 'x', and has not; or choose"):
+        hs.convert(tmp_path / "all.h5", tmp_path / "y.hsq")
+    (tmp_path / "part1.h5").write_bytes(b"no HDF5")
+    with pytest.raises(hs.SourceError, match=r"all\.h5, x, of which a part is in .*part1\.h5: cannot be read"):
+        hs.convert(tmp_path / "all.h5", tmp_path / "y.hsq")
     (tmp_path / "part1.h5").unlink()
     with pytest.raises(hs.SourceError, match=r"all\.h5, x: .*part1\.h5 is missing"):
         hs.convert(tmp_path / "all.h5", tmp_path / "y.hsq")
+
+
+def virtual(file: h5py.File, name: str, source: str, data: str, dtype: Any = "f8") -> None:
+    """A data set of three records that is another one."""
+    layout = h5py.VirtualLayout((3,), dtype)
+    layout[:] = h5py.VirtualSource(source, data, (3,), dtype)
+    file.create_virtual_dataset(name, layout)
+
+
+def test_virtual_data_sets_of_virtual_ones_are_looked_at_to_the_end(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file, h5py.File(tmp_path / "y.h5", "w") as other:
+        file["real"], other["rows"] = np.arange(3.0), np.array([(1, 2.5)] * 3, [("a", "i4"), ("b", "f8")])
+        virtual(other, "twice", "x.h5", "real")
+        virtual(file, "thrice", "y.h5", "twice")
+        virtual(file, "here", ".", "real")
+        virtual(file, "gone", ".", "nothing")
+        virtual(file, "far", "y.h5", "gone")
+        virtual(other, "gone", "x.h5", "gone")
+        virtual(file, "rows", "y.h5", "rows", other["rows"].dtype)
+        virtual(file, "no rows", "y.h5", "no rows", other["rows"].dtype)
+    hs.convert(tmp_path / "x.h5", tmp_path / "x.hsq", inputs=["here", "thrice", "rows/b"])
+    assert {name: values.tolist() for name, values in read(tmp_path / "x.hsq").items()} == {
+        "here": [0, 1, 2],
+        "thrice": [0, 1, 2],
+        "rows/b": [2.5] * 3,
+    }
+    for name in ("gone", "far", "no rows"):
+        with pytest.raises(hs.SourceError, match=rf"x\.h5, {name}: .*should have 'no.*', and has not"):
+            hs.convert(tmp_path / "x.h5", tmp_path / "z.hsq", inputs=[name])
+
+
+def test_virtual_data_sets_of_themselves_are_refused(tmp_path: Path) -> None:
+    """Over them HDF5 crashes."""
+    with h5py.File(tmp_path / "x.h5", "w") as file, h5py.File(tmp_path / "y.h5", "w") as other:
+        virtual(file, "itself", ".", "itself")
+        virtual(file, "there", "y.h5", "back")
+        virtual(other, "back", "../" + tmp_path.name + "/x.h5", "there")
+        for i in range(40):
+            virtual(file, f"deep{i}", ".", f"deep{i + 1}")
+        file["deep40"] = np.arange(3.0)
+    for name in ("itself", "there", "deep0"):
+        with pytest.raises(hs.SourceError, match=rf"x\.h5, {name}: is put together from .* 32 deep or without an end"):
+            hs.convert(tmp_path / "x.h5", tmp_path / "x.hsq", inputs=[name])
+    hs.convert(tmp_path / "x.h5", tmp_path / "x.hsq", inputs=["deep20"])
+    assert read(tmp_path / "x.hsq")["deep20"].tolist() == [0, 1, 2]
+
+
+def test_values_in_files_of_their_own_have_to_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # from where HDF5 looks for them
+    with h5py.File("x.h5", "w") as file:
+        values = [("a.bin", 8, 3 * 8), ("b.bin", 0, h5py.h5f.UNLIMITED)]
+        file.create_dataset("x", data=np.arange(10), external=values)
+        file.create_dataset("empty", (10, 0), "f4", external=[("never.bin", 0, h5py.h5f.UNLIMITED)])
+    hs.convert("x.h5", "x.hsq")
+    assert read(Path("x.hsq"))["x"].tolist() == list(range(10))
+    for name, keep, message in (("b.bin", 55, "56 bytes and has 55,"), ("a.bin", 31, "32 bytes and has 31,")):
+        os.truncate(name, keep)
+        with pytest.raises(hs.SourceError, match=rf"x\.h5, x: its values are in the file {name}, .*{message}"):
+            hs.convert("x.h5", "y.hsq")
+    Path("a.bin").unlink()
+    with pytest.raises(hs.SourceError, match=r"x\.h5, x: .*a\.bin, .*32 bytes and is not there"):
+        hs.convert("x.h5", "y.hsq")
+
+
+def test_a_data_set_of_two_names_comes_under_both(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["g/x"] = np.arange(3)
+        file["a"], file["z"] = file["g/x"], file["g/x"]
+        file["again"], file["g/up"] = file["g"], file["/"]
+        file["soft"], file["far"] = h5py.SoftLink("/g/x"), h5py.ExternalLink("x.h5", "/g/x")
+    hs.convert(tmp_path / "x.h5", tmp_path / "x.hsq")
+    assert {name: values.tolist() for name, values in read(tmp_path / "x.hsq").items()} == {
+        name: [0, 1, 2] for name in ("a", "again/x", "z")
+    }
 
 
 @pytest.mark.parametrize("keep", [0, 7, 500, -1])

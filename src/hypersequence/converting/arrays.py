@@ -103,7 +103,7 @@ class StoredText(StoredArray):
 
     def look_closer(self) -> None:
         """Read all of it, to see how long it gets."""
-        width, start, step = 0, 0, 256
+        width, start, step = 0, 0, 1  # nothing is known yet of how long they are
         while start < self.n_records:
             stop = min(start + step, self.n_records)
             with explained(self.place(start, stop)):

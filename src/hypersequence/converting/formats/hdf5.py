@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 from collections import OrderedDict
@@ -21,6 +20,7 @@ from ...source.buffers import lease
 from ..array_reader import MEMORY, ArraysReader
 from ..arrays import Arrays, StoredArray, StoredText, Unreadable, explained, if_readable
 from ..base import Export, Format, Option, Options, Reader, as_stored, raw, require
+from ..hdf5parts import refuse_incomplete
 
 #: More than pieces can be under way at a time, each of another file, and fewer than any system lets a program open.
 _MAX_OPEN = 64
@@ -124,15 +124,18 @@ class _Opening:
             with suppress(OSError, TypeError, ValueError):  # of a type that h5py does not know: JSON neither
                 self.attributes[name] = found.attrs[name]
         with explained(str(path)):
-            found.visititems(self._see)
+            # Of links, and not of objects, each of which would come once though it has two names.
+            found.visititems_links(partial(self._see, found))
 
-    def _see(self, name: str, item: Any) -> None:
+    def _see(self, group: Any, name: str, link: Any) -> None:
+        item: Any = group[name] if isinstance(link, self._h5py.HardLink) else None
         if not isinstance(item, self._h5py.Dataset):
             return
         where = f"{self._path}, {f'{self._group}/' if self._group else ''}{name}"
         try:
             with explained(where):
                 members = item.dtype.names
+                refuse_incomplete(item, self._path, where)
         except SourceError as error:
             self.arrays[name] = Unreadable(error)
             return
@@ -153,8 +156,6 @@ class _Opening:
     def _array(self, data: Any, name: str, where: str) -> StoredArray:
         if data.shape is None:
             raise SourceError(f"{where}: has no values at all, only a type; leave it out")
-        if data.is_virtual:
-            self._check_parts(data, where)
         find, text = partial(self._find, name), self._h5py.check_string_dtype(data.dtype)
         if text is not None and (text.encoding == "utf-8" or text.length is None):
             return _Text(find, where, data, "U" if text.encoding == "utf-8" else "S")
@@ -167,13 +168,6 @@ class _Opening:
             kind = "references to other data" if data.dtype.kind == "O" else "bytes of a type that HDF5 does not know"
             raise SourceError(f"{where}: holds {kind}; store what they stand for as numbers or text")
         return _DataSet(find, where, data)
-
-    def _check_parts(self, data: Any, where: str) -> None:
-        """HDF5 reads a missing part of a virtual data set as zeros."""
-        for part in data.virtual_sources():
-            path = self._path.parent / part.file_name
-            if part.file_name != "." and "%" not in part.file_name and not path.exists():
-                raise SourceError(f"{where}: is put together from other files, of which {path} is missing")
 
 
 def _groups(file: Any) -> list[str]:
@@ -217,7 +211,7 @@ def _write(export: Export, path: Path, options: Options) -> None:
     On a disk that is full, or that fails, HDF5 cannot close a file that has values to be written, and then takes the
     process with it.
     """
-    description = json.dumps(export.description)
+    description = strictjson.encode(export.description)
     # So that what HDF5 itself writes has room.
     path.write_bytes(bytes(_HEAD_NBYTES * (1 + len(export.fields)) + 2 * len(description)))
     columns = _laid_out(export, path, description)
@@ -229,11 +223,11 @@ def _write(export: Export, path: Path, options: Options) -> None:
             done += len(next(iter(piece.values())))
 
 
-def _laid_out(export: Export, path: Path, description: str) -> dict[str, _Column]:
+def _laid_out(export: Export, path: Path, description: bytes) -> dict[str, _Column]:
     """Make a file with all that it has beside the values; returns where these belong."""
     h5py = require("h5py")
     with h5py.File(path, "w", track_order=True) as file:
-        file.attrs["hypersequence"] = description
+        file.attrs["hypersequence"] = description.decode()
         return {name: _Column(h5py, file, name, export) for name in export.fields}
 
 
