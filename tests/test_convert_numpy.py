@@ -165,15 +165,35 @@ def test_of_an_archive_of_several_sets_one_is_chosen(tmp_path: Path) -> None:
 
 
 def test_what_is_no_array_of_records_matters_only_if_it_is_wanted(tmp_path: Path) -> None:
-    np.savez(tmp_path / "x.npz", x=np.arange(4), epoch=np.array(3), names=np.array([{"a": 1}, None], object))
+    np.savez(tmp_path / "x.npz", x=np.arange(4), one=np.array({}, object), names=np.array([{"a": 1}, None], object))
     with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
         archive.writestr("README.txt", "not an array")
     hs.convert(tmp_path / "x.npz", tmp_path / "x.hsq", inputs=["x"])
     assert same(read(tmp_path / "x.hsq")["x"], np.arange(4))
-    for name, message in {"epoch": "single value", "names": "objects", "README.txt": "no array"}.items():
+    for name, message in {"one": "single value", "names": "objects", "README.txt": "no array"}.items():
         with pytest.raises(hs.SourceError, match=rf"x\.npz, {name}.*{message}"):
             hs.convert(tmp_path / "x.npz", tmp_path / "y.hsq", inputs=[name])
     assert not (tmp_path / "y.hsq").exists()
+
+
+def test_single_values_in_an_archive_become_metadata(tmp_path: Path) -> None:
+    values = {"version": 2, "title": "Größe", "none": "", "scale": 0.5, "raw": b"abc", "ok": np.True_}
+    np.savez(tmp_path / "x.npz", x=np.arange(4), day=np.datetime64("2024-01-01"), z=1j, nan=np.nan, **values)
+    np.savez_compressed(tmp_path / "y.npz", x=np.arange(2), version=3, other=4)
+    hs.convert([tmp_path / "x.npz", tmp_path / "y.npz"], tmp_path / "x.hsq")
+    assert read(tmp_path / "x.hsq")["x"].tolist() == [0, 1, 2, 3, 0, 1]
+    with hs.open(tmp_path / "x.hsq") as seq:
+        assert seq.user_meta() == {**values, "raw": "abc", "ok": True}
+    whole = (tmp_path / "y.npz").read_bytes()
+    np.savez(tmp_path / "y.npz", version=3)
+    with pytest.raises(hs.SourceError, match=r"y\.npz: no arrays with an axis of records"):
+        hs.convert(tmp_path / "y.npz", tmp_path / "y.hsq")
+    (tmp_path / "y.npz").write_bytes(whole)
+    with zipfile.ZipFile(tmp_path / "y.npz") as archive:
+        header_at = archive.getinfo("other.npy").header_offset
+    damage(tmp_path / "y.npz", header_at + 60)
+    with pytest.raises(hs.SourceError, match=r"y\.npz, other\.npy: cannot be read"):
+        hs.convert(tmp_path / "y.npz", tmp_path / "y.hsq")
 
 
 class _Trap:
@@ -210,6 +230,12 @@ def test_arrays_that_are_no_records_are_refused(tmp_path: Path, array: np.ndarra
     with pytest.raises(hs.SourceError, match=rf"x\.npy: .*{message}"):
         hs.convert(tmp_path / "x.npy", tmp_path / "x.hsq")
     assert not (tmp_path / "x.hsq").exists()
+
+
+def test_a_folder_called_as_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "d.npy").mkdir()
+    with pytest.raises(hs.SourceError, match=r"d\.npy: cannot be read: "):
+        hs.convert(tmp_path / "d.npy", tmp_path / "x.hsq")
 
 
 @pytest.mark.parametrize("keep", [0, 5, 60, 128, 128 + 79])

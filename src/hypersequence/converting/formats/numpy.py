@@ -15,7 +15,7 @@ from ...errors import ArgumentError, SourceError
 from ...schema import Array
 from ...source.buffers import lease
 from ..array_reader import MEMORY, ArraysReader
-from ..arrays import Arrays, StoredArray, explained, if_readable
+from ..arrays import Arrays, StoredArray, Unreadable, explained, if_readable
 from ..base import PIECE_NBYTES, Export, Format, Options, Reader, as_stored, raw
 from ..npyheader import NpyHeader, npy_header, refuse_unknown
 
@@ -71,7 +71,7 @@ class _NpyFile(_NumpyArray):
     """A file of one array."""
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as stream:
+        with explained(str(path)), path.open("rb") as stream:
             header = _header(stream, str(path))
             held = stream.seek(0, io.SEEK_END) - header.nbytes
         super().__init__(str(path), header, in_turn=False)
@@ -88,13 +88,10 @@ class _NpyFile(_NumpyArray):
 class _NpzMember(_NumpyArray):
     """One of the arrays of an archive: a stream, as it may be compressed."""
 
-    def __init__(self, path: Path, archive: zipfile.ZipFile, member: str) -> None:
+    def __init__(self, path: Path, member: str, header: NpyHeader) -> None:
         self._path, self._member = path, member
         self._stream: IO[bytes] | None = None
-        where = f"{path}, {member}"
-        with explained(where), archive.open(member) as stream:
-            header = _header(stream, where)
-        super().__init__(where, header, in_turn=True)
+        super().__init__(f"{path}, {member}", header, in_turn=True)
 
     def _open(self) -> IO[bytes]:
         with zipfile.ZipFile(self._path) as archive:  # which stays open as long as the stream
@@ -149,18 +146,47 @@ def _open_npy(sources: list[Path], options: Options) -> Reader:
 
 def _open_npz(sources: list[Path], options: Options) -> Reader:
     """A field for each array; of several archives the records follow each other."""
-    return ArraysReader([(str(path), _members(path)) for path in sources], memory=options["memory"])
+    opened = [_Archive(path) for path in sources]
+    return ArraysReader(
+        [(str(path), each.arrays) for path, each in zip(sources, opened, strict=True)],
+        memory=options["memory"],
+        attributes=opened[0].values,
+    )
 
 
-def _members(path: Path) -> Arrays:
-    arrays: Arrays = {}
-    with explained(str(path)), zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
-            name = member.removesuffix(".npy")
-            if name in arrays:
-                raise SourceError(f"{path}: has two arrays called {name!r}")
-            arrays[name] = if_readable(partial(_NpzMember, path, archive, member))
-    return arrays
+class _Archive:
+    """What is in an archive: arrays of records, and single values."""
+
+    def __init__(self, path: Path) -> None:
+        self.arrays: Arrays = {}
+        self.values: dict[str, Any] = {}
+        with explained(str(path)), zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                name = member.removesuffix(".npy")
+                if name in self.arrays or name in self.values:
+                    raise SourceError(f"{path}: has two arrays called {name!r}")
+                try:
+                    self._see(path, archive, name, member)
+                except SourceError as error:
+                    self.arrays[name] = Unreadable(error)
+
+    def _see(self, path: Path, archive: zipfile.ZipFile, name: str, member: str) -> None:
+        where = f"{path}, {member}"
+        with explained(where), archive.open(member) as stream:
+            header = _header(stream, where)
+            if header.shape == () and not header.dtype.hasobject:
+                self.values[name] = _single(stream, header)
+                return
+        self.arrays[name] = _NpzMember(path, member, header)
+
+
+def _single(stream: IO[bytes], header: NpyHeader) -> Any:
+    """The value that stands behind a header."""
+    found = np.zeros(1, header.dtype)
+    if header.dtype.itemsize:  # NumPy widens text of no width
+        _fill(stream, found)
+    stream.read(1)  # the end, where the checksum is
+    return found[0]
 
 
 def _write_npy(export: Export, path: Path, options: Options) -> None:

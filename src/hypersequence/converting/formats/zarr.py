@@ -100,19 +100,19 @@ def _without_warnings() -> Generator[None]:
 
 def _open(sources: list[Path], options: Options) -> Reader:
     with ExitStack() as stack:
-        opened = {path: _Opening(path, options["group"], stack) for path in sources}
-        first = opened[sources[0]]
-        stores = [(str(path), each.arrays) for path, each in opened.items()]
-        if not all(each.is_group for each in opened.values()):  # single arrays: a field for each, as of .npy files
+        opened = [(path, _Opening(path, options["group"], stack)) for path in sources]
+        first = opened[0][1]
+        stores = [(str(path), each.arrays) for path, each in opened]
+        if not all(each.is_group for _, each in opened):  # single arrays: a field for each, as of .npy files
             stores = [(str(sources[0].parent), _side_by_side(opened))]
         description = first.attributes.get("hypersequence")
         memory, close = options["memory"], stack.pop_all().close
         return ArraysReader(stores, memory=memory, attributes=first.attributes, description=description, close=close)
 
 
-def _side_by_side(opened: dict[Path, _Opening]) -> Arrays:
+def _side_by_side(opened: list[tuple[Path, _Opening]]) -> Arrays:
     arrays: Arrays = {}
-    for path, each in opened.items():
+    for path, each in opened:
         if each.is_group:
             raise SourceError(f"{path}: is a group, and other sources are single arrays; convert them one by one")
         for name, array in each.arrays.items():
