@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import hypersequence as hs
 from hypersequence.converting import csvtext
@@ -144,6 +145,15 @@ def test_large_records_make_small_batches(tmp_path: Path, shape: tuple[int, ...]
 def test_memory_does_not_grow_with_the_number_of_records(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((400_000, 64), np.float64))  # 195 MiB
     assert grown('hs.convert(folder / "x.npy", folder / "x.hsq", threads=2)', tmp_path) < 100
+
+
+def test_images_of_many_pixels_are_not_all_decoded_at_once(tmp_path: Path) -> None:
+    """Pillow takes 95 MiB for one, which is nothing when it is resized."""
+    (tmp_path / "in").mkdir()
+    for number in range(8):
+        Image.new("RGB", (5000, 5000), (number, 2, 3)).save(tmp_path / "in" / f"{number}.png", compress_level=1)
+    one_a_piece = "from hypersequence.converting import importing; importing.PIECE_NBYTES = 8 * 8 * 3 * 8"
+    assert grown(f'{one_a_piece}\nhs.convert(folder / "in", folder / "x.hsq", threads=4, size=8)', tmp_path) < 300
 
 
 def test_what_is_known_of_a_block_of_csv_does_not_grow_with_its_columns(

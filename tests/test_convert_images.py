@@ -81,6 +81,29 @@ def test_folders_within_a_class_belong_to_it(pets: Path) -> None:
     np.testing.assert_array_equal(inputs["image"][3], extra)
 
 
+def test_links_to_folders_are_followed_but_not_in_circles(pets: Path) -> None:
+    expected = np.stack([np.asarray(Image.open(pets / "cat" / name)) for name in ("1.png", "10.png", "2.png")])
+    (pets / "cat" / ".thumbnails").mkdir()
+    put(pets / "cat" / ".thumbnails" / "1.png", noise(9))
+    (pets / "dog").rename(pets.parent / "elsewhere")
+    (pets / "dog").symlink_to("../elsewhere")
+    (pets / "dog" / "more").symlink_to("../pets/cat")
+    (pets / "dog" / "more.png").symlink_to("more.png")
+    with pytest.raises(hs.SourceError, match=r"dog/more\.png: cannot be read"):
+        converted(pets)
+    (pets / "dog" / "more.png").unlink()
+    inputs, outputs, _ = converted(pets)
+    assert outputs["label"].tolist() == [0] * 3 + [1] * 6
+    np.testing.assert_array_equal(inputs["image"][[0, 1, 2, 6, 7, 8]], np.concatenate([expected, expected]))
+    for place, target in (("cat/self", "."), ("cat/up", ".."), ("dog/round", "../pets/dog")):
+        (pets / place).symlink_to(target)
+        with pytest.raises(
+            hs.SourceError, match=rf"{place}: is a link to a folder in which it lies, .* remove the link"
+        ):
+            converted(pets)
+        (pets / place).unlink()
+
+
 def test_a_folder_without_classes_has_no_labels(tmp_path: Path) -> None:
     pixels = [put(tmp_path / "flat" / f"{name}.png", noise(name)) for name in range(3)]
     inputs, meta = converted(tmp_path / "flat")
@@ -255,6 +278,11 @@ def test_folders_that_are_not_clear_are_refused(pets: Path) -> None:
         converted(pets.parent / "void")
     with pytest.raises(hs.SourceError, match="has no images, nor have its folders"):
         converted(pets.parent / "void", from_="images")
+
+
+@pytest.mark.parametrize("size", [np.int64(8), np.array(8), (np.uint8(8), 8), np.array([8, 8]), "8", 8])
+def test_a_size_may_be_any_integer(pets: Path, size: Any) -> None:
+    assert converted(pets, size=size)[0]["image"].shape == (6, 8, 8, 3)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import operator
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,12 @@ _EXACT = {"L": "L", "RGB": "RGB", "1": "L", "P": "RGB"}  # Pillow's mode to one 
 #: What an image can be resized to, 16,384 x 16,384: a slip of the keyboard might ask for more memory than there is.
 _MAX_PIXELS = 1 << 28
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 0x0102  # tags of EXIF and TIFF
+#: Every thread decodes images that take up to so many bytes of memory, two threads those that take more, ...
+_MEDIUM_NBYTES = 24 << 20
+#: ... and one alone those that take still more, or a few photographs would take a gigabyte.
+_LARGE_NBYTES = 64 << 20
+# No semaphore, which is made of a condition, and Ctrl-C may leave that taken: loader/threads.py.
+_ONE, _OTHER = threading.Lock(), threading.Lock()
 
 
 def decode_image(
@@ -58,13 +68,12 @@ def decode_image(
         with pillow.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS) as image:
             if _is_deep(image):
                 raise _too_deep(image, where)
-            orientation = _orientation(image) if upright else 1
-            if size is not None:
-                if orientation > 4:
-                    size = size[1], size[0]  # it lies on its side until it is turned
+            if size is not None and image.format != "PNG":  # whose notes may be behind the pixels: see _upright()
+                lies = upright and _orientation(image) > 4
                 # JPEG can leave out detail while decoding. Twice the size is left to work from, as in thumbnail().
-                image.draft(None, (2 * size[1], 2 * size[0]))
-            return _turned(image_array(image, where, size, crop, mode), orientation)
+                image.draft(None, (2 * size[0], 2 * size[1]) if lies else (2 * size[1], 2 * size[0]))
+            make = _upright if upright else _array
+            return _in_turn(partial(make, image, where, size, crop, mode), image, size, mode)
     except (SourceError, ArgumentError):
         raise
     except pillow.UnidentifiedImageError:
@@ -77,9 +86,45 @@ def image_array(
     image: Any, where: str, size: tuple[int, int] | None = None, crop: bool = False, mode: str | None = None
 ) -> Array:
     """The same for an image that Pillow has open already."""
+    return _in_turn(partial(_array, image, where, size, crop, mode), image, size, mode)
+
+
+def _in_turn(make: Callable[[], Array], image: Any, size: tuple[int, int] | None, mode: str | None) -> Array:
+    """Have an image decoded as soon as there is memory for it."""
+    # Four bytes a pixel, and as much again for what is made of it, unless that is small.
+    nbytes = 4 * image.width * image.height * (1 if size is not None and image.mode == (mode or image.mode) else 2)
+    if nbytes > _LARGE_NBYTES:
+        with _ONE, _OTHER:
+            _give_memory_back()
+            return make()
+    if nbytes > _MEDIUM_NBYTES:
+        with _OTHER if _ONE.locked() else _ONE:
+            return make()
+    return make()
+
+
+def _give_memory_back() -> None:
+    """Have the system get what was freed: the C library on Linux keeps it, for each thread that decoded an image."""
+    import ctypes  # not at import time: few images are so large
+
+    with suppress(AttributeError, TypeError, OSError):  # there is no such function elsewhere
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _upright(image: Any, where: str, size: tuple[int, int] | None, crop: bool, mode: str | None) -> Array:
+    """An image as a person sees it. To find out how the camera was held, Pillow decodes the whole of a PNG."""
+    orientation = _orientation(image)
+    if size is not None and orientation > 4:
+        size = size[1], size[0]  # it lies on its side until it is turned
+    return _turned(_array(image, where, size, crop, mode), orientation)
+
+
+def _array(image: Any, where: str, size: tuple[int, int] | None, crop: bool, mode: str | None) -> Array:
     if crop and size is None:
         raise ArgumentError("crop needs a size to cut images to")
-    return np.asarray(_resized(image.convert(_mode(image, mode, where)), size, crop))
+    wanted = _mode(image, mode, where)
+    image.load()  # which may turn a TIFF, and with that changes its size
+    return np.asarray(_resized(image if image.mode == wanted else image.convert(wanted), size, crop))
 
 
 def _is_deep(image: Any) -> bool:
@@ -141,9 +186,11 @@ def _resized(image: Any, size: tuple[int, int] | None, crop: bool) -> Any:
 
 def _parse_size(given: Any) -> tuple[int, int]:
     """From ``224``, ``"224x320"``, ``"224,320"`` or ``(224, 320)``."""
-    parts: Sequence[Any] = given.lower().replace("x", ",").split(",") if isinstance(given, str) else given
-    if isinstance(parts, int):
-        parts = [parts]
+    parts: Sequence[Any]
+    try:
+        parts = [operator.index(given)]  # an integer, also one of NumPy's
+    except TypeError:
+        parts = given.lower().replace("x", ",").split(",") if isinstance(given, str) else given
     numbers = [int(part) for part in parts]
     if len(numbers) not in (1, 2) or min(numbers) < 1:
         raise ValueError("is no size")

@@ -43,7 +43,10 @@ class _ImagesReader(SlicingReader):
         self._told = {name: options[name] for name in ("size", "crop", "mode")}
         if self._told["crop"] and self._told["size"] is None:
             raise ArgumentError("images: crop needs size=, to which images are cut")
-        classes, self._folders = _listed(root)
+        try:
+            classes, self._folders = _listed(root)
+        except OSError as error:
+            raise SourceError(f"{root}: cannot be read: {error}") from error
         self._ends = list(accumulate(len(folder.names) for folder in self._folders))
         self.n_records = self._ends[-1]
         self._first = self._path(0)
@@ -100,7 +103,7 @@ class _ImagesReader(SlicingReader):
 
 def _listed(root: Path) -> tuple[list[str], list[_Folder]]:
     """The names of the classes, none if images lie in the folder itself, and where all images are."""
-    classes = sorted(each.name for each in os.scandir(root) if each.is_dir() and not each.name.startswith("."))
+    classes = sorted(each.name for each in os.scandir(root) if _is_folder(each) and not each.name.startswith("."))
     folders = [folder for label, name in enumerate(classes) for folder in _within(root / name, label)]
     flat = _Folder(str(root), sorted(_images_in(str(root))), 0)
     if flat.names and folders:
@@ -123,9 +126,38 @@ def _listed(root: Path) -> tuple[list[str], list[_Folder]]:
 
 def _within(path: Path, label: int) -> list[_Folder]:
     """All folders with images from this one on down, by path."""
-    paths = sorted(folder for folder, _, _ in os.walk(path, followlinks=True))
+    paths = sorted(_walked(str(path), {_identity(path.parent)}))
     found = [_Folder(each, sorted(_images_in(each)), label) for each in paths]
     return [folder for folder in found if folder.names]
+
+
+def _walked(folder: str, above: set[tuple[int, int]]) -> Iterator[str]:
+    """A folder and all below it, also those to which links lead.
+
+    Args:
+        folder: Its path.
+        above: The folders in which it lies.
+
+    Raises:
+        SourceError: It is one of these.
+    """
+    here = _identity(folder)
+    if here in above:
+        raise SourceError(
+            f"{folder}: is a link to a folder in which it lies, so that the same images would come again and again; "
+            "remove the link"
+        )
+    yield folder
+    with os.scandir(folder) as entries:
+        below = [entry.path for entry in entries if _is_folder(entry) and not entry.name.startswith(".")]
+    for each in below:
+        yield from _walked(each, {*above, here})
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    """What is the same of all paths of a folder."""
+    found = Path(folder).stat()
+    return found.st_dev, found.st_ino
 
 
 def _images_in(folder: str) -> Iterator[str]:
@@ -133,8 +165,16 @@ def _images_in(folder: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
             hidden = entry.name.startswith(".")  # what systems keep for themselves
-            if entry.name.lower().endswith(IMAGE_ENDINGS) and not hidden and not entry.is_dir():
+            if entry.name.lower().endswith(IMAGE_ENDINGS) and not hidden and not _is_folder(entry):
                 yield entry.name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _dimensions(shape: tuple[int, ...]) -> str:
