@@ -184,6 +184,23 @@ def test_text_of_a_number_that_no_float_holds_is_refused(tmp_path: Path) -> None
     assert converted(folder, tmp_path / "a.hsq")["x"].tolist() == [1e99]
 
 
+def test_json_without_fields_in_the_first_record_is_refused_if_it_is_wanted(tmp_path: Path) -> None:
+    folder, objects = tmp_path / "mds", [b"{}", b"{}", b'{"n":7}']
+    bodies = [struct.pack("<qI", number, len(data)) + data for number, data in enumerate(objects)]
+    bodies = [body[8:12] + body[:8] + body[12:] for body in bodies]  # the sizes come first
+    offsets = [20 + sum(map(len, bodies[:n])) for n in range(4)]
+    data = struct.pack("<5I", 3, *offsets) + b"".join(bodies)
+    row = {"column_encodings": ["int", "json"], "column_names": ["a", "b"], "column_sizes": [8, None], "samples": 3}
+    raw = {"basename": "0.mds", "bytes": len(data), "hashes": {}}
+    folder.mkdir()
+    (folder / "0.mds").write_bytes(data)
+    shard = {**row, "version": 2, "format": "mds", "raw_data": raw, "zip_data": None, "compression": None}
+    (folder / "index.json").write_text(json.dumps({"version": 2, "shards": [shard]}))
+    with pytest.raises(hs.SourceError, match=r"0\.mds, sample 0, b: gives no field in the first record"):
+        hs.convert(folder, tmp_path / "a.hsq")
+    assert converted(folder, tmp_path / "b.hsq", inputs=["a"])["a"].tolist() == [0, 1, 2]
+
+
 def test_a_flipped_bit_is_seen_by_the_hash(tmp_path: Path) -> None:
     shutil.copytree(HERE / "mds", tmp_path / "mds")
     change(tmp_path / "mds/shard.00001.mds", 2000, b"\xaa\xaa\xaa")

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 import hypersequence as hs
+from hypersequence.converting import tfmessages
 
 Feature = tf.train.Feature
 
@@ -368,6 +369,18 @@ def test_lists_that_are_not_packed_are_read_too(tmp_path: Path) -> None:
         writer.write(loose)
     found = converted(tmp_path / "a.tfrecord", tmp_path / "a.hsq")
     assert (found["f"].tolist(), found["i"].tolist()) == ([1.5], [7])
+
+
+def test_floats_are_found_beside_fields_that_are_not_known(tmp_path: Path) -> None:
+    """Of newer writers; protobuf puts them behind the values."""
+    more, values = b"\x10\x01\x10\x01", struct.pack("<3fI", 1, -0.0, 2.5, 0x7FA00001)
+    for n, expected in ((4, values), (0, b"")):
+        floats = tfmessages.delimited(1, values[: 4 * n]) + more
+        entry = tfmessages.delimited(1, b"x") + tfmessages.delimited(2, tfmessages.delimited(2, floats))
+        with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
+            writer.write(tfmessages.delimited(1, tfmessages.delimited(1, entry)))
+        found = converted(tmp_path / "a.tfrecord", tmp_path / "a.hsq", features=f"x:float32[{n}]")
+        assert found["x"].tobytes() == expected
 
 
 def fixed_lengths(data: bytes) -> bytes:

@@ -399,6 +399,24 @@ ARRAYS: dict[str, np.ndarray] = {
 LABEL = np.array([7, 0, 2**64 - 1], np.uint64)
 
 
+def test_two_values_of_json_are_not_made_one_field(tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.tar", [("0.json", b'{"a.b": 1, "a": {"b": 2}}'), ("0.cls", b"3")])
+    with pytest.raises(hs.SourceError, match=r"sample 0, json: two of its values would be a field 'json\.a\.b'"):
+        hs.convert(path, tmp_path / "a.hsq")
+    assert converted(path, tmp_path / "a.hsq", inputs=["cls"])["cls"].tolist() == [3]
+
+
+def test_json_without_fields_in_the_first_record_is_refused_if_it_is_wanted(tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.tar", [("0.json", b"{}"), ("0.cls", b"7"), ("1.json", b'{"a": 1}'), ("1.cls", b"8")])
+    for chosen in ({}, {"inputs": ["json"]}):
+        with pytest.raises(
+            hs.SourceError, match=r"a\.tar, sample 0, json: gives no field in the first record, .*inputs="
+        ):
+            hs.convert(path, tmp_path / "b.hsq", **chosen)
+    for chosen in ({"inputs": ["cls"]}, {"members": "cls"}):
+        assert converted(path, tmp_path / "a.hsq", **chosen)["cls"].tolist() == [7, 8]
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")

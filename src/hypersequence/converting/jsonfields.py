@@ -29,9 +29,15 @@ class Json:
         """Fields by their names.
 
         Raises:
-            ValueError: Not JSON, or something that is no array.
+            ValueError: Not JSON, something that is no array, or two values whose fields would have one name.
         """
-        found = dict(_leaves(self._name, strictjson.decode(data, allow_nan=True)))
+        found = dict[str, Array]()
+        for name, value in _leaves(self._name, strictjson.decode(data, allow_nan=True)):
+            if name in found:
+                raise ValueError(
+                    f"two of its values would be a field {name!r}, since a key has a dot in it; rename one"
+                )
+            found[name] = value
         if self._floats is None:
             self._floats = {name for name, value in found.items() if value.dtype == np.float64}
         for name in self._floats & found.keys():

@@ -107,6 +107,11 @@ class SampleReader(Reader):
                 raise decoder
             values = _decoded(first, parts, part, decoder)
             found = {name: _field(value, f"{first.where}, {name}") for name, value in values.items()}
+            if not found:  # later records may give some, which would be left out
+                raise SourceError(
+                    f"{first.where}, {part}: gives no field in the first record, which decides what all records have; "
+                    "choose others with inputs= and outputs="
+                )
         except SourceError as error:
             self._unreadable[part] = error
             return {part: Field("S0")}

@@ -15,7 +15,7 @@ from ..schema import Array, Field
 from .base import raw, require
 from .images import decode_image
 from .samples import Decoder
-from .tfmessages import delimited, messages
+from .tfmessages import delimited, head, messages
 
 # TensorFlow's DataType, by its numbers.
 _TENSOR_TYPES = {
@@ -158,9 +158,7 @@ def _array(feature: Any, field: Field, name: str) -> Array:
             return _shaped(np.array([_text(value, dtype, name) for value in feature.bytes_list.value], dtype), field)
         return _from_bytes(_one(feature), dtype, field.shape)
     if kind == "float_list" and dtype in (np.dtype("<f4"), np.dtype("<f8")):
-        packed = feature.float_list.SerializeToString()  # the values as they are, after some bytes of protobuf's
-        count = len(feature.float_list.value)
-        return _shaped(np.frombuffer(packed, "<f4", count, len(packed) - 4 * count), field).astype(dtype, copy=False)
+        return _shaped(_floats(feature.float_list), field).astype(dtype, copy=False)
     if kind == "int64_list" and dtype.kind in "biu":
         count = len(feature.int64_list.value)
         values = _shaped(np.fromiter(feature.int64_list.value, np.int64, count), field)
@@ -171,6 +169,17 @@ def _array(feature: Any, field: Field, name: str) -> Array:
             raise ValueError(f"expected {field}, found numbers that do not fit it: {values[narrow != values][:3]}")
         return narrow
     raise ValueError(f"expected {field}, found {kind or 'nothing'}")
+
+
+def _floats(message: Any) -> Array:
+    """The values of a float list."""
+    count = len(message.value)
+    # Protobuf gives the values as they are, behind a few bytes; and behind them, of other writers, fields that are not
+    # known here. It says nowhere that it will always do so.
+    packed, before = message.SerializeToString(), head(1, 4 * count)
+    if packed.startswith(before):
+        return np.frombuffer(packed, "<f4", count, len(before))
+    return np.fromiter(message.value, "<f4", count)
 
 
 def _shaped(values: Array, field: Field) -> Array:

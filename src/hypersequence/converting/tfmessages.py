@@ -52,14 +52,19 @@ def messages() -> dict[str, Any]:
     return {name: make(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in ("Example", "Int64List", "Tensor")}
 
 
+def head(number: int, length: int) -> bytes:
+    """What stands before so many bytes of a field of protobuf's: its number, that it is of bytes, and how many."""
+    found = bytearray([number << 3 | 2])
+    while length > 127:
+        found.append(length & 127 | 128)
+        length >>= 7
+    found.append(length)
+    return bytes(found)
+
+
 def delimited(number: int, data: bytes | memoryview) -> bytes:
     """A field of protobuf's that holds bytes or a message."""
-    length, head = len(data), bytearray([number << 3 | 2])
-    while length > 127:
-        head.append(length & 127 | 128)
-        length >>= 7
-    head.append(length)
-    return b"".join((head, data))
+    return b"".join((head(number, len(data)), data))
 
 
 def joined(entries: tuple[bytes, ...]) -> bytes:
