@@ -43,6 +43,30 @@ def test_roles_and_metadata_come_back(tmp_path: Path, ending: str) -> None:
 
 
 @pytest.mark.parametrize("ending", WHOLE)
+@pytest.mark.parametrize(
+    "schema",
+    [
+        hs.Schema("int64"),
+        hs.Schema("int64", "float32"),
+        hs.Schema(("int64", ("float32", (2,))), ("int16", "int32"), "float32"),
+        hs.Schema({"x": "int64"}, {"x": "float32"}),
+        hs.Schema({"x": "int64", "inputs": "int16"}, "float32"),
+        hs.Schema(("int64", "int16"), {"inputs_0": "float32"}),
+    ],
+    ids=str,
+)
+def test_names_come_back_and_so_does_their_lack(tmp_path: Path, ending: str, schema: hs.Schema) -> None:
+    with hs.HyperSequenceWriter(tmp_path / "a.hsq", schema=schema) as writer:
+        columns = [np.ones((20, *column.field.shape), column.field.dtype) for column in schema.columns]
+        writer.extend(*schema.builder(range(len(columns)))(columns))
+    hs.convert(tmp_path / "a.hsq", tmp_path / f"b{ending}")
+    hs.convert(tmp_path / f"b{ending}", tmp_path / "c.hsq")
+    assert hs.open(tmp_path / "c.hsq").schema == schema
+    hs.convert(tmp_path / f"b{ending}", tmp_path / "d.hsq", named=True)
+    assert all(column.name is not None for column in hs.open(tmp_path / "d.hsq").columns)
+
+
+@pytest.mark.parametrize("ending", WHOLE)
 def test_what_is_asked_for_goes_before_what_the_source_says(tmp_path: Path, ending: str) -> None:
     write(tmp_path / "a.hsq")
     hs.convert(tmp_path / "a.hsq", tmp_path / f"b{ending}")

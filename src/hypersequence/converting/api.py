@@ -84,7 +84,7 @@ def convert(
         sample_weights: Names of the fields that are weights.
         named: Whether fields keep their names, so that inputs and outputs are dicts. ``False`` makes each an array, or
             a tuple of arrays: what a Keras model with one output wants. ``None`` (default) is ``True``, but for fields
-            of an ``.hsq`` file that have no names.
+            that have no names in the ``.hsq`` file that they come from, or came from before they were exported.
         batch_size: Records of a native batch of the ``.hsq`` file; ``None`` for what an ``.hsq`` source has, or else
             16, or fewer where these would take more than 32 MiB, since a batch at least is held in memory.
         resume: Go on where an earlier conversion of this source to this target stopped, if there was one. That the
@@ -183,9 +183,7 @@ def _import(sources: list[Any], format: Format, asked: _Asked) -> int:
     if format.opens is None:
         raise ArgumentError(f"{format.title} are written, not read")
     with format.opens(sources, format.parse(asked.options)) as reader:
-        roles = asked.chosen if asked.any_chosen else _roles_of(reader)
-        named = True if asked.named is None else asked.named
-        return _write(reader, roles, asked, named=named)
+        return _write(reader, asked.chosen if asked.any_chosen else _roles_of(reader), asked)
 
 
 def _rewrite(sequence: HyperSequence, asked: _Asked) -> int:
@@ -202,9 +200,8 @@ def _rewrite(sequence: HyperSequence, asked: _Asked) -> int:
         copy(sequence, asked.target, meta, size, overwrite=asked.overwrite, progress=asked.progress)
         return sequence.n_records
     reader = SequenceReader(sequence)
-    named = reader.own_names if asked.named is None else asked.named
     roles = _meant_by(reader, asked) if asked.any_chosen else _roles_of(reader)
-    return _write(reader, roles, asked, named=named, batch_size=size)
+    return _write(reader, roles, asked, batch_size=size)
 
 
 def _usual_batch_size(schema: Schema) -> int:
@@ -237,10 +234,11 @@ def _write(
     roles: Roles,
     asked: _Asked,
     *,
-    named: bool | dict[str, str | None],
     batch_size: int | None = None,
 ) -> int:
     """What a reader gives into an ``.hsq`` file. Whatever is wrong with its fields is found before that is begun."""
+    own = {name: reader.described.names.get(name, name) for name in reader.fields}
+    named = own if asked.named is None else asked.named
     reader.choose(Choice(reader.fields, reader.labels, roles, named=named).names)
     check_meta(reader.meta)
     choice = Choice(reader.fields, reader.labels, roles, named=named)  # its types are known now
@@ -297,10 +295,10 @@ def _names(role: str, given: Sequence[str] | None) -> list[str] | None:
 
 def _roles_of(reader: Reader) -> Roles:
     """The roles that a source's fields had, if it says so of all of them."""
-    said = {name for names in reader.roles.values() for name in names}
-    if said != set(reader.fields):
+    described = reader.described
+    if set(described.fields) != set(reader.fields):
         return None, None, None
-    return tuple(list(reader.roles.get(role, ())) for role in ROLES)
+    return tuple(list(described.roles.get(role, ())) for role in ROLES)
 
 
 def _sources(source: Sources) -> list[Any]:

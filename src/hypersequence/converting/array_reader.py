@@ -15,7 +15,8 @@ from .. import strictjson
 from ..errors import SourceError
 from ..schema import Array, Field
 from .arrays import Arrays, StoredArray, Unreadable
-from .base import Job, Option, Piece, Reader, from_one, labels_of, roles_of
+from .base import Job, Option, Piece, Reader, from_one
+from .description import Description
 from .roles import LABELS
 
 #: MiB; twice as much may be held for a moment. A row of the chunks that h5py chooses for 1 GiB, a sixteenth, has room.
@@ -35,7 +36,7 @@ class ArraysReader(Reader):
         sources: The name and the arrays of each.
         memory: How many MiB may be read at one go.
         attributes: What else the source knows, by names; what of it JSON can hold becomes metadata.
-        description: What an export left, if the source is one: it has the order of the fields, and the metadata.
+        description: What an export left, if the source is one; it may be anything by now.
         close: Gives back what is open beside the arrays.
     """
 
@@ -55,14 +56,14 @@ class ArraysReader(Reader):
                 found.setdefault(name, array.field)
         if not found:
             raise SourceError(f"{', '.join(name for name, _ in sources)}: no arrays with an axis of records are there")
-        order = _order(description)
+        self.described = Description.of(description)
+        order = {name: number for number, name in enumerate(self.described.fields)}
         self.fields = dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
-        self.roles = roles_of(description)
-        self.labels = labels_of(description) or tuple(
+        self.labels = self.described.outputs or tuple(
             name for name in found if name.rpartition("/")[2].lower() in LABELS
         )
-        kept = description.get("user_meta") if isinstance(description, dict) else None  # pyright: ignore
-        self.meta = _plain(cast("dict[str, Any]", kept) if isinstance(kept, dict) else attributes or {})
+        kept = self.described.user_meta
+        self.meta = _plain(attributes or {} if kept is None else kept)
 
     def choose(self, wanted: Sequence[str]) -> None:
         """See whether these can be converted, and what was left open of their types."""
@@ -198,14 +199,6 @@ def _common_field(arrays: Sequence[StoredArray]) -> Field:
                 "the same types and shapes"
             )
     return widest
-
-
-def _order(description: Any) -> dict[str, int]:
-    """Where each field stood in the file that was exported."""
-    roles = description.get("roles") if isinstance(description, dict) else None  # pyright: ignore
-    lists = cast("dict[str, Any]", roles).values() if isinstance(roles, dict) else ()
-    names = [str(name) for names in lists if isinstance(names, list) for name in cast("list[Any]", names)]
-    return {name: i for i, name in enumerate(names)}
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

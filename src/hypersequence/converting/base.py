@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypeAlias, cast
+from types import TracebackType
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
 from ..errors import ArgumentError, MissingPackageError
-from ..schema import ROLES, Array, Field
+from ..schema import Array, Field
+from .description import Description
 
 #: Many records: for each field an array whose leading axis is theirs.
 Piece: TypeAlias = dict[str, Array]
@@ -37,14 +38,14 @@ class Reader(ABC):
         fields: Names and types of all fields, in the source's order.
         n_records: How many records there are; ``None`` if only the end tells.
         labels: Names of fields that the source itself calls outputs.
-        roles: What the source says of all its fields, if it was written from an ``.hsq`` file: see :func:`roles_of`.
+        described: What the source says of itself, if it was written from an ``.hsq`` file.
         meta: What of the source's own metadata goes into the file: JSON, ``{}`` if nothing.
     """
 
     fields: dict[str, Field]
     n_records: int | None = None
     labels: tuple[str, ...] = ()
-    roles: Mapping[str, list[str]] = MappingProxyType({})
+    described: Description = Description()
     meta: dict[str, Any]
 
     def choose(self, wanted: Sequence[str]) -> None:  # noqa: B027 - few have to
@@ -105,35 +106,16 @@ class Export:
     Args:
         fields: Names and types, in file order; names are distinct.
         n_records: How many records.
-        roles: ``"inputs"``, ``"outputs"``, ``"sample_weights"`` to the names of their fields.
-        user_meta: The file's metadata.
+        description: Their roles and own names, and the file's metadata. A format with room for metadata keeps this,
+            under the name ``hypersequence``.
         pieces: ``pieces()`` gives all records in order, a piece of some 8 MiB after the other; ``pieces("label")``
             those fields alone. Arrays may be views, which are read-only and not aligned.
     """
 
     fields: dict[str, Field]
     n_records: int
-    roles: dict[str, list[str]]
-    user_meta: dict[str, Any]
+    description: Description
     pieces: Callable[..., Iterator[Piece]]
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """What a format with room for metadata keeps, under the name ``hypersequence``: see :func:`labels_of`."""
-        return {"roles": self.roles, "user_meta": self.user_meta}
-
-
-def roles_of(description: Any) -> dict[str, list[str]]:
-    """The roles of an :attr:`Export.description` that may be anything, by now."""
-    given = cast("dict[str, Any]", description).get("roles") if isinstance(description, dict) else None
-    roles = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
-    lists = {role: cast("list[Any]", names) for role, names in roles.items() if isinstance(names, list)}
-    return {role: [name for name in names if isinstance(name, str)] for role, names in lists.items() if role in ROLES}
-
-
-def labels_of(description: Any) -> tuple[str, ...]:
-    """Which fields were outputs, from an :attr:`Export.description` that may be anything."""
-    return tuple(roles_of(description).get("outputs", ()))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ..schema import ROLES, Column
 from ..sequence import HyperSequence
 from .base import Export, Format, Options, Piece
 from .copying import in_pieces
+from .description import Description
 from .placing import PartFolder, no_folder
 
 #: The upper bits of the code points from U+D800 to U+DFFF.
@@ -133,8 +134,6 @@ def _no_utf8(export: Export) -> str | None:
 def _export(sequence: HyperSequence, bar: RecordProgress, roles: Mapping[str, Sequence[Column]] | None) -> Export:
     columns = sequence.columns
     names = names_of(columns)
-    roles = roles or {role: [column for column in columns if column.role == role] for role in ROLES}
-    named_roles = {role: [names[column.number] for column in members] for role, members in roles.items()}
 
     def pieces(*wanted: str) -> Iterator[Piece]:
         numbers = [column.number for column in columns if not wanted or names[column.number] in wanted]
@@ -148,7 +147,23 @@ def _export(sequence: HyperSequence, bar: RecordProgress, roles: Mapping[str, Se
             done += len(arrays[0])
 
     fields = {names[column.number]: column.field for column in columns}
-    return Export(fields, sequence.n_records, named_roles, sequence.user_meta(), pieces)
+    return Export(fields, sequence.n_records, description_of(sequence, roles), pieces)
+
+
+def description_of(sequence: HyperSequence, roles: Mapping[str, Sequence[Column]] | None = None) -> Description:
+    """What there is to say of a sequence's fields, as they are called elsewhere, and its metadata.
+
+    Args:
+        sequence: The sequence.
+        roles: The columns of each role; ``None`` for what they are.
+    """
+    names = names_of(sequence.columns)
+    roles = roles or {role: [column for column in sequence.columns if column.role == role] for role in ROLES}
+    return Description(
+        {role: [names[column.number] for column in members] for role, members in roles.items()},
+        {names[column.number]: column.name for column in sequence.columns if names[column.number] != column.name},
+        sequence.user_meta(),
+    )
 
 
 def _leaves(value: Any) -> list[Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..schema import ROLES, Column
+from ..schema import Column
 from ..sequence import HyperSequence
 from ..sequence.inside import read_columns
 from .base import Piece, SlicingReader
-from .exporting import names_of
+from .exporting import description_of, names_of
 
 
 class SequenceReader(SlicingReader):
@@ -26,13 +26,8 @@ class SequenceReader(SlicingReader):
         self._columns = {names[column.number]: column for column in sequence.columns}
         self.fields = {name: column.field for name, column in self._columns.items()}
         self.n_records = sequence.n_records
-        self.roles = {role: [name for name, each in self._columns.items() if each.role == role] for role in ROLES}
+        self.described = description_of(sequence)
         self.meta = sequence.user_meta()
-
-    @property
-    def own_names(self) -> dict[str, str | None]:
-        """For each field the name that it has in the sequence; ``None`` for none."""
-        return {name: column.name for name, column in self._columns.items()}
 
     def meant_by(self, asked: str) -> list[str]:
         """The fields that somebody means: one by its name here, or all that ``fields(asked)`` has."""

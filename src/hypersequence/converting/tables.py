@@ -12,8 +12,9 @@ from ..errors import SourceError
 from ..schema import Array, Field
 from ..source.buffers import lease
 from .arrowtypes import Place
-from .base import Job, Options, Piece, Reader, labels_of, require, roles_of
+from .base import Job, Options, Piece, Reader, require
 from .columns import KEY, Column, Rows, RowsJob, ValueColumn, json_of
+from .description import Description
 from .images import decode_image
 
 
@@ -40,8 +41,14 @@ class TableReader(Reader):
             what = f"{schema.names.count(odd[0])} columns called {odd[0]!r}" if odd else "no columns"
             raise SourceError(f"{where}: has {what}")
         self._schema, self._where, self._options, self._follow = schema, where, options, follow
-        self._features, self.labels, self.meta = _told(schema.metadata or {})
-        self.roles = roles_of(json_of(schema.metadata or {}, KEY))
+        metadata: Mapping[bytes, bytes] = schema.metadata or {}
+        self.described = Description.of(json_of(metadata, KEY))
+        self._features = _features(json_of(metadata, b"huggingface"))
+        classes = {name: each for name, each in self._features.items() if each.get("_type") == "ClassLabel"}
+        self.labels = self.described.outputs or tuple(classes)
+        self.meta = dict(self.described.user_meta or {})
+        if names_of_classes := {name: each["names"] for name, each in classes.items() if each.get("names")}:
+            self.meta.setdefault("label names", names_of_classes)
         self.fields = {name: Field("S0") for name in offered}  # until choose()
         self._columns = dict[str, Column]()
 
@@ -131,21 +138,12 @@ class ImageColumn(Column):
         return decode_image(Path(path) if data is None else data, where, **told, upright=True)
 
 
-def _told(metadata: Mapping[bytes, bytes]) -> tuple[dict[str, Any], tuple[str, ...], dict[str, Any]]:
-    """From a table's metadata: the features of ``datasets``, the labels, and what goes into the file."""
-    ours, hub = json_of(metadata, KEY), json_of(metadata, b"huggingface")
-    features: Any = hub
+def _features(hub: Any) -> dict[str, dict[str, Any]]:
+    """The features of ``datasets``, as it leaves them in a table's metadata."""
     for key in ("info", "features"):
-        features = cast("dict[str, Any]", features).get(key) if isinstance(features, dict) else None
-    found = cast("dict[str, Any]", features) if isinstance(features, dict) else {}
-    known = {name: cast("dict[str, Any]", each) for name, each in found.items() if isinstance(each, dict)}
-    labels = {name: each.get("names") for name, each in known.items() if each.get("_type") == "ClassLabel"}
-    classes = {name: names for name, names in labels.items() if names}
-    kept: Any = cast("dict[str, Any]", ours).get("user_meta") if isinstance(ours, dict) else None
-    meta = dict(cast("dict[str, Any]", kept)) if isinstance(kept, dict) else {}
-    if classes:
-        meta.setdefault("label names", classes)
-    return known, labels_of(ours) or tuple(labels), meta
+        hub = cast("dict[str, Any]", hub).get(key) if isinstance(hub, dict) else None
+    found = cast("dict[str, Any]", hub) if isinstance(hub, dict) else {}
+    return {name: cast("dict[str, Any]", each) for name, each in found.items() if isinstance(each, dict)}
 
 
 def check_same(schema: Any, path: Path, first: Any, first_path: Path) -> None:

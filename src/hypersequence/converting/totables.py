@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from .. import strictjson
 from ..errors import ArgumentError
 from ..schema import Array, Field
 from .arrowtypes import layers
@@ -34,7 +34,7 @@ def schema_for(export: Export, *, parquet: bool) -> Any:
         pa.field(name, _type(name, field, parquet=parquet), metadata={KEY: field.type_name})
         for name, field in export.fields.items()
     ]
-    return pa.schema(fields, metadata={KEY: json.dumps(export.description)})
+    return pa.schema(fields, metadata={KEY: strictjson.encode(export.description.as_dict())})
 
 
 def batches_of(export: Export, schema: Any) -> Iterator[Any]:

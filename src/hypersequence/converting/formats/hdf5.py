@@ -211,7 +211,7 @@ def _write(export: Export, path: Path, options: Options) -> None:
     On a disk that is full, or that fails, HDF5 cannot close a file that has values to be written, and then takes the
     process with it.
     """
-    description = strictjson.encode(export.description)
+    description = strictjson.encode(export.description.as_dict())
     # So that what HDF5 itself writes has room.
     path.write_bytes(bytes(_HEAD_NBYTES * (1 + len(export.fields)) + 2 * len(description)))
     columns = _laid_out(export, path, description)

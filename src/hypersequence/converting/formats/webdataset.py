@@ -17,7 +17,8 @@ import numpy as np
 from ... import strictjson
 from ...errors import ArgumentError, HyperSequenceError, SourceError
 from ...schema import Array, Field
-from ..base import Export, Format, Option, Options, Reader, as_stored, labels_of, one_of, raw, require, roles_of
+from ..base import Export, Format, Option, Options, Reader, as_stored, one_of, raw, require
+from ..description import Description
 from ..folders import ends_in, files_in, is_folder_of
 from ..images import IMAGE_ENDINGS, IMAGE_OPTIONS, decode_image
 from ..jsonfields import Json
@@ -59,8 +60,8 @@ class _WebDatasetReader(SampleReader):
             known = {member: (name, field) for member, (name, field) in known.items() if field.dtype.kind != "U"}
         self.begin(str(paths[0]), first, decoders, known, options["text"])
         if description is not None:
-            self.labels, self.roles = labels_of(description), roles_of(description)
-            self.meta = description["user_meta"] if isinstance(description.get("user_meta"), dict) else {}
+            self.described = Description.of(description)
+            self.labels, self.meta = self.described.outputs, self.described.user_meta or {}
         else:
             self.labels = tuple(name for name in self.fields if _ending(name) in _LABELS)
 
@@ -166,7 +167,7 @@ def _write(export: Export, path: Path, options: Options) -> None:
     }
     digits = max(6, len(str(export.n_records)))
     with tarfile.open(path, "w") as archive:
-        add(archive, _DESCRIPTION, strictjson.encode({**export.description, "members": described}))
+        add(archive, _DESCRIPTION, strictjson.encode({**export.description.as_dict(), "members": described}))
         number = 0
         for piece in export.pieces():
             columns = [
@@ -182,7 +183,7 @@ def _names_of_members(export: Export, *, png: bool) -> dict[str, str]:
     """What the members of each field are called, after the record's number."""
     fields = export.fields
     numbers = [name for name, field in fields.items() if field.dtype.kind in "iu" and not field.shape]
-    labels = [name for name in numbers if name in export.roles.get("outputs", ()) or name.lower() in LABELS]
+    labels = [name for name in numbers if name in export.description.outputs or name.lower() in LABELS]
     files: dict[str, str] = {}
     for name, field in fields.items():
         refuse_unknown(name, field)

@@ -135,7 +135,7 @@ def _write(export: Export, store: Any, options: Options) -> None:
     codec = zarr.codecs.ZstdCodec() if options["compression"] == "zstd" else None
     try:
         with _without_warnings(), _uninterrupted():
-            group = zarr.create_group(store, attributes={"hypersequence": export.description})
+            group = zarr.create_group(store, attributes={"hypersequence": export.description.as_dict()})
             created = {name: _create(group, name, export, codec) for name in export.fields}
         for name, array in created.items():  # one after the other, so that pieces are just its chunks
             done = 0
