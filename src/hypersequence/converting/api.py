@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from ..errors import ArgumentError
+from ..loader.threads import default_threads
 from ..schema import ROLES, Column, Schema
 from ..sequence import HyperSequence, open_files
 from ..writer import check_meta
@@ -21,7 +22,7 @@ from . import registry
 from .base import Format, Reader
 from .copying import copy
 from .exporting import address, refuse_existing, write_out
-from .importing import begin, default_threads, read_into
+from .importing import begin, read_into
 from .registry import format_named, format_of_sources, format_of_target
 from .roles import Choice
 from .sequences import SequenceReader
@@ -236,6 +237,7 @@ def _write(
     batch_size: int | None = None,
 ) -> int:
     """What a reader gives into an ``.hsq`` file. Whatever is wrong with its fields is found before that is begun."""
+    reader.n_threads = default_threads() if asked.threads is None else asked.threads
     reader.choose(Choice(reader.fields, reader.labels, roles, named=named).names)
     check_meta(reader.meta)
     choice = Choice(reader.fields, reader.labels, roles, named=named)  # its types are known now
@@ -254,7 +256,7 @@ def _write(
         choice,
         begin_writer=start,
         meta=reader.meta,
-        threads=default_threads() if asked.threads is None else asked.threads,
+        threads=reader.n_threads,
         progress=asked.progress,
     )
 
