@@ -201,6 +201,10 @@ def test_every_kind_of_column_that_pyarrow_writes(tmp_path: Path, ending: str) -
         "bytes": (pa.array([b"a", b"\0b", b"", b"abc"]), np.array([b"a", b"\0b", b"", b"abc"])),
         "pairs": (pa.array([["a", "bc"]] * 4), np.array([["a", "bc"]] * 4)),
         "kinds": (pa.array(["x", "yy", "x", "x"]).dictionary_encode(), np.array(["x", "yy", "x", "x"])),
+        "stored as int8": (
+            pa.ExtensionArray.from_storage(pa.bool8(), pa.array([0, 1, 2, -1], pa.int8())),
+            np.array([0, 1, 1, 1], bool),
+        ),
         "hash": (pa.array([b"a\0"] * 4, pa.binary(2)), np.array([[97, 0]] * 4, np.uint8)),
         "when": (pa.array([1, 2, 3, 4], pa.timestamp("ns", "UTC")), np.array([1, 2, 3, 4], "M8[ns]")),
         "date": (pa.array([1, -2, 3, 4], pa.date32()), np.array([1, -2, 3, 4], "M8[D]")),
@@ -258,6 +262,68 @@ def test_several_files_and_folders_are_rows_in_a_row(tmp_path: Path, ending: str
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
+def test_a_file_that_is_given_twice_is_read_twice(tmp_path: Path, ending: str) -> None:
+    for number in (0, 1):
+        write_table(tmp_path / f"{number}{ending}", pa.table({"x": range(10 * number, 10 * number + 10)}))
+    first, second = (tmp_path / f"{number}{ending}" for number in (0, 1))
+    expected = [*range(10), *range(20), *range(10, 20)]
+    assert converted([first, first, second, second], tmp_path)["x"].tolist() == expected
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_folders_within_a_folder_are_not_passed_over(tmp_path: Path, ending: str) -> None:
+    folder = tmp_path / "shards"
+    for number, name in enumerate((".", "_temporary", ".hidden", "other", "sub/deep")):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        if name != "other":
+            write_table(folder / name / f"a{ending}", pa.table({"x": [number]}))
+    (folder / "other" / "up").symlink_to(folder)
+    for options in ({}, {"from_": ending[1:]}):
+        with pytest.raises(
+            hs.SourceError, match=rf"shards: .*sub/deep/a\{ending}, .*'{folder}/\*\*/\*\{ending}' takes"
+        ):
+            hs.convert(folder, tmp_path / "a.hsq", **options)
+    assert converted(folder / f"*{ending}", tmp_path)["x"].tolist() == [0]
+    assert 4 in converted(folder / "sub" / f"**/*{ending}", tmp_path)["x"]
+    (folder / "sub" / "deep" / f"a{ending}").unlink()
+    assert converted(folder, tmp_path)["x"].tolist() == [0]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_only_some_files_say_of_a_column_is_not_taken_for_all(tmp_path: Path, ending: str) -> None:
+    exported = list[Path]()
+    for word, time in (("abc", "NaT"), ("abcde", "2020-01-01")):
+        with hs.HyperSequenceWriter(tmp_path / f"{word}.hsq") as writer:
+            writer.extend({"word": np.array([word]), "when": np.array([time], "M8[us]")})
+        exported.append(tmp_path / f"{word}{ending}")
+        hs.convert(tmp_path / f"{word}.hsq", exported[-1])
+    for sources in (exported, exported[::-1]):
+        found = converted(sources, tmp_path)
+        assert sorted(found["word"].tolist()) == ["abc", "abcde"]
+        assert np.isnat(found["when"]).sum() == 1  # as all files say that null is NaT
+    table = pa.table({"word": ["a longer one"], "when": pa.array([None], pa.timestamp("us"))})
+    other = write_table(tmp_path / f"other{ending}", table)
+    for sources in ([*exported, other], [other, *exported]):
+        assert "a longer one" in converted(sources, tmp_path, inputs=["word"])["word"].tolist()
+        with pytest.raises(hs.SourceError, match="row 0, column 'when': a value is missing"):
+            hs.convert(sources, tmp_path / "a.hsq", inputs=["when"])
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_text_that_was_changed_after_it_was_exported_is_looked_at(tmp_path: Path, ending: str) -> None:
+    with hs.HyperSequenceWriter(tmp_path / "a.hsq") as writer:
+        writer.extend({"word": np.array(["a", "b"], "U3"), "raw": np.array([b"a", b"b"], "S3")})
+    hs.convert(tmp_path / "a.hsq", tmp_path / f"a{ending}")
+    assert converted(tmp_path / f"a{ending}", tmp_path)["word"].dtype == "U3"  # what it was, though all are shorter
+    read = pq.read_table if ending == ".parquet" else feather.read_table
+    schema = read(tmp_path / f"a{ending}").schema
+    changed = pa.table({"word": ["much longer", "b"], "raw": [b"a", b"longer"]}, schema=schema)
+    found = converted(write_table(tmp_path / f"a{ending}", changed), tmp_path)
+    assert found["word"].tolist() == ["much longer", "b"]
+    assert found["raw"].tolist() == [b"a", b"longer"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_files_with_other_columns_are_refused_by_name(tmp_path: Path, ending: str) -> None:
     write_table(tmp_path / f"0{ending}", pa.table({"x": [1], "y": [1.0]}))
     sources = [tmp_path / f"0{ending}", tmp_path / f"1{ending}"]
@@ -296,6 +362,10 @@ def test_what_has_no_shape_is_refused_with_its_place(tmp_path: Path, ending: str
         (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())), r"column 'x' is map"),
         (pa.array([None, None]), r"column 'x' is null"),
         (pa.array([], pa.list_(pa.int64())), r"has no rows, so that nothing tells how long"),
+        (
+            pa.FixedSizeListArray.from_arrays(tensor(np.zeros((6, 2, 3))), 2),
+            "column 'x' is fixed_size_list.*make one tensor",
+        ),
     ]
     for array, message in cases:
         path = write_table(tmp_path / f"a{ending}", pa.table({"x": array, "good": np.arange(len(array))}))
@@ -428,6 +498,58 @@ def test_text_that_is_no_utf8(tmp_path: Path) -> None:
         path = write_table(tmp_path / f"a{ending}", pa.table({"text": bad}))
         with pytest.raises(hs.SourceError, match=rf"a\{ending}, row.*cannot be read"):
             hs.convert(path, tmp_path / "a.hsq")
+
+
+def _write_int96(path: Path, **columns: Any) -> Path:
+    return write_table(path, pa.table(columns), use_deprecated_int96_timestamps=True, row_group_size=3)
+
+
+def test_timestamps_of_twelve_bytes_keep_their_values_or_are_refused(tmp_path: Path) -> None:
+    path, n = tmp_path / "a.parquet", 7
+    near = np.array([1, -(2**62) - 1, 2**62 + 1, 5, 6, 7, 8], "M8[ns]")
+    far = np.array(["2020-01-01T00:00:00.000001"] * 5 + ["9999-12-31", "1066-10-14"], "M8[us]")
+    found = converted(_write_int96(path, near=near, x=range(n)), tmp_path)
+    assert_same(found["near"], near)
+    found = converted(_write_int96(path, far=far, pairs=pa.array(np.stack([far, far], 1).tolist())), tmp_path)
+    assert_same(found["far"], far)
+    assert_same(found["pairs"], np.stack([far, far], 1))
+    _write_int96(path, far=far, near=near)
+    for name, values in (("far", far), ("near", near)):
+        assert_same(converted(path, tmp_path, inputs=[name])[name], values)
+    message = r"row 5, column 'far': lies outside .*microseconds would round .*row 0, column 'near'"
+    with pytest.raises(hs.SourceError, match=message):
+        hs.convert(path, tmp_path / "a.hsq")
+    _write_int96(path, far=pa.array([far[:1].tolist(), far[4:].tolist()] * 2))
+    with pytest.raises(hs.SourceError, match="row 1, column 'far': a list has 3 values"):  # and not another fault
+        hs.convert(path, tmp_path / "a.hsq")
+    _write_int96(path, x=pa.array([1 << 50], pa.timestamp("s")))
+    with pytest.raises(hs.SourceError, match="row 0, column 'x': is no time within 290,000 years"):
+        hs.convert(path, tmp_path / "a.hsq")
+
+
+def test_timestamps_of_twelve_bytes_in_one_of_several_files(tmp_path: Path) -> None:
+    near, far = np.array(["2020-01-01"], "M8[ns]"), np.array(["9999-12-31"], "M8[us]")
+    plain = write_table(tmp_path / "0.parquet", pa.table({"t": near}))
+    old = _write_int96(tmp_path / "1.parquet", t=near)
+    assert_same(converted([plain, old], tmp_path)["t"], np.concatenate([near, near]))
+    assert_same(
+        converted([_write_int96(tmp_path / "2.parquet", t=far), old], tmp_path)["t"],
+        np.array([far[0], near[0]], "M8[us]"),
+    )
+    with pytest.raises(hs.SourceError, match=r"the column 't' is timestamp\[us\], but in .*0\.parquet it is"):
+        hs.convert([plain, tmp_path / "2.parquet"], tmp_path / "a.hsq")
+
+
+def test_rows_that_are_large_in_the_file_come_a_few_at_a_time(tmp_path: Path) -> None:
+    """However small they are when decoded, as images are that are resized."""
+    table = pa.table({"x": [b"x" * 100_000] * 400, "n": range(400)})
+    path = write_table(tmp_path / "a.arrow", table, max_chunksize=300)
+    format = formats()["arrow"]
+    with format.opens([path], format.parse({})) as reader:
+        pieces = [job() for job in reader.rows(0, ["x"], 1000)]
+        assert sum(len(batch) for rows in pieces for batch in rows.batches) == 400
+        assert max(sum(len(batch) for batch in rows.batches) for rows in pieces) <= 168
+        assert len(list(reader.rows(0, ["n"], 1000))) == 1
 
 
 def test_names_with_dots_and_names_that_stand_twice(tmp_path: Path) -> None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.csv
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import hypersequence as hs
 from hypersequence.converting import csvtext
@@ -119,6 +125,85 @@ def test_quotes_newlines_in_them_and_blank_lines(tmp_path: Path) -> None:
     assert converted(bare, tmp_path)["text"].tolist() == ['5" nails', '6" nails', "none"]
 
 
+@pytest.mark.usefixtures("small_blocks")
+def test_a_quote_within_a_field_opens_nothing(tmp_path: Path) -> None:
+    """Who counts quotes takes all that stands in quotes behind it for what does not."""
+    texts = ['a 5" pipe', *["plain"] * 3, *["first\nsecond\nthird", 'say ""5"', '6" and 7" pipes'] * 400]
+    rows = [f'"{text}"' if "\n" in text else text for text in texts]
+    path = write(tmp_path / "a.csv", "text", *rows)
+    assert converted(path, tmp_path)["text"].tolist() == texts
+    path = write(tmp_path / "b.csv", "n,text", *(f"{n},{row}" for n, row in enumerate(rows)))
+    found = converted(path, tmp_path)
+    assert (found["n"].tolist(), found["text"].tolist()) == (list(range(len(texts))), texts)
+    path = write(tmp_path / "c.csv", '5" pipes,"two, halves"', "1,2", "3,4")
+    assert converted(path, tmp_path)['5" pipes'].tolist() == [1, 3]
+
+
+def test_one_quote_within_a_field_makes_no_endless_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csvtext, "BLOCK_NBYTES", 1000)
+    monkeypatch.setattr(csvtext, "_MAX_ROW_NBYTES", 4000)
+    path = write(tmp_path / "a.csv", "n,text", *(f'{n},a 5" pipe' if n == 10 else f"{n},plain" for n in range(5000)))
+    assert converted(path, tmp_path)["n"].tolist() == list(range(5000))
+
+
+def _parsed(data: bytes, delimiter: str) -> list[list[str]]:
+    """All rows, as the standard library has them."""
+    return [row for row in csv.reader(io.StringIO(data.decode(), newline=""), delimiter=delimiter) if row]
+
+
+def _parsed_by_arrow(data: bytes, delimiter: str, names: list[str]) -> list[list[str]]:
+    table = pyarrow.csv.read_csv(
+        pyarrow.BufferReader(data),
+        pyarrow.csv.ReadOptions(column_names=names, use_threads=False),
+        pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.string()), strings_can_be_null=False),
+    )
+    return [list(row.values()) for row in table.to_pylist()]
+
+
+_QUOTED = st.text('a ",;\n\r', max_size=6).map(lambda text: '"' + text.replace('"', '""') + '"')
+_BARE = st.text('a "', min_size=1, max_size=6).filter(lambda text: text[0] != '"').map(lambda text: text + "x")
+_FIELDS = _QUOTED | _BARE | st.tuples(_QUOTED, _BARE).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rows=st.integers(1, 3).flatmap(lambda n: st.lists(st.lists(_FIELDS, min_size=n, max_size=n), min_size=1)),
+    delimiter=st.sampled_from(",;\t"),
+    newline=st.sampled_from(["\n", "\r\n"]),
+    size=st.sampled_from([1, 2, 7, 40]),
+    step=st.integers(1, 9),
+)
+def test_blocks_are_whole_rows_wherever_quotes_stand(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[list[str]],
+    delimiter: str,
+    newline: str,
+    size: int,
+    step: int,
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "blocks.csv"
+    data = newline.join(map(delimiter.join, rows)).encode()
+    path.write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csvtext, "BLOCK_NBYTES", size)
+        patch.setattr(csvtext, "_STEP_NBYTES", step)
+        found = list(csvtext.blocks(path, 0, 1, delimiter))
+    assert b"".join(block.data for block in found) == data
+    assert not any(block.is_open for block in found)
+    assert [block.line for block in found] == [1 + data.count(b"\n", 0, block.offset) for block in found]
+    expected = _parsed(data, delimiter)
+    assert [row for block in found for row in _parsed(block.data, delimiter)] == expected
+    if size == 1:  # then each row ends a block
+        assert all(len(_parsed(block.data, delimiter)) == 1 for block in found)
+    names = [f"c{number}" for number in range(len(rows[0]))]
+    by_arrow = [row for block in found for row in _parsed_by_arrow(block.data, delimiter, names)]
+    assert by_arrow == _parsed_by_arrow(data, delimiter, names) == expected
+    end = csvtext._end_of_first(data, delimiter)
+    assert _parsed(data[:end], delimiter) + _parsed(data[end:], delimiter) == expected
+    assert len(_parsed(data[:end], delimiter)) == 1
+
+
 def test_tabs_other_delimiters_and_no_header(tmp_path: Path) -> None:
     assert converted(write(tmp_path / "a.tsv", "x\tword", "1\ta,b"), tmp_path)["word"].tolist() == ["a,b"]
     assert converted(write(tmp_path / "b.csv", "x;y", "1;2,5"), tmp_path, delimiter=";")["y"].tolist() == ["2,5"]
@@ -160,6 +245,30 @@ def test_compressed_files_and_several_of_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_blocks")
+def test_a_file_that_is_given_twice_is_read_twice(tmp_path: Path) -> None:
+    paths = [
+        write(tmp_path / f"{i}.csv", "x,word", *(f"{j},{i}" for j in range(100 * i, 100 * i + 100))) for i in (0, 1)
+    ]
+    expected = [*range(100), *range(100, 200), *range(100)]
+    assert converted([paths[0], paths[1], paths[0]], tmp_path)["x"].tolist() == expected
+    format = formats()["csv"]
+    with format.opens([paths[0], paths[1], paths[0]], format.parse({})) as reader:
+        reader.choose(["x"])
+        for start in (0, 99, 150, 200, 250, 300):
+            assert [x for job in reader.jobs(start, ["x"], 30) for x in job()["x"]] == expected[start:]
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_no_thread_is_started_where_none_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, started = write(tmp_path / "a.csv", "x,word", *(f"{i},w{i}" for i in range(300))), list[str]()
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda self: (started.append(self.name), start(self)))
+    for threads, any_started in ((0, False), (1, True)):
+        assert len(converted(path, tmp_path, threads=threads)["x"]) == 300
+        assert any("convert" in name for name in started) == any_started
+
+
+@pytest.mark.usefixtures("small_blocks")
 def test_faults_are_reported_with_line_and_column(tmp_path: Path) -> None:
     good = [f"{i},{i / 4},w{i}" for i in range(200)]
     cases: list[tuple[dict[int, str], dict[str, Any], str]] = [
@@ -177,7 +286,7 @@ def test_faults_are_reported_with_line_and_column(tmp_path: Path) -> None:
         ({150: "-1,1,a"}, {"types": "x=uint64"}, "line 152, column 'x': '-1' is no uint64"),
         ({150: "1,word,a"}, {"types": "y=float32"}, "line 152, column 'y': 'word' is no float32"),
         ({150: "1,1e39,a"}, {"types": "y=float32"}, "line 152, column 'y': '1e39' is no float32"),
-        ({199: '1,2,"never closed'}, {}, "line 201: unexpected end of data"),
+        ({199: '1,2,"never closed'}, {}, "line 201: a row begins that does not end; is a quote"),
     ]
     for changes, options, message in cases:
         lines = [changes.get(i, line) for i, line in enumerate(good)]

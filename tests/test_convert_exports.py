@@ -30,7 +30,8 @@ def slow(sequence):
     for piece in pieces(sequence):
         yield piece
         print("under way", flush=True)
-        time.sleep(600)
+        while True:
+            time.sleep(0.05)  # in short ones, as a signal just before one of them would be seen after it
 
 exporting.in_pieces = slow
 hs.convert(sys.argv[1], sys.argv[2], overwrite=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -199,6 +201,28 @@ def test_images_that_differ_or_are_damaged_are_reported_with_their_row(tmp_path:
         dataset = datasets.Dataset.from_dict({"image": [*images[:2], odd, images[3]]}, features)
         with pytest.raises(hs.SourceError, match=message):
             hs.convert(dataset, tmp_path / "a.hsq")
+
+
+def test_rows_that_are_large_in_the_source_come_a_few_at_a_time(tmp_path: Path) -> None:
+    """However small they are when decoded, as images are that are resized."""
+    dataset = datasets.Dataset.from_dict({"x": [b"x" * 100_000] * 400, "n": range(400)})
+    format = formats()["huggingface"]
+    for source in [*both(dataset.shuffle(seed=1), tmp_path), dataset]:
+        with format.opens([source], format.parse({})) as reader:
+            pieces = [job() for job in reader.rows(0, ["x"], 1000)]
+            assert sum(len(batch) for rows in pieces for batch in rows.batches) == 400
+            assert max(sum(len(batch) for batch in rows.batches) for rows in pieces) <= 168
+            assert len(list(reader.rows(0, ["n"], 1000))) == 1
+
+
+def test_files_that_are_no_images_are_refused_by_the_name_of_their_feature(tmp_path: Path) -> None:
+    features = datasets.Features({"sound": datasets.Audio(), "y": datasets.Value("int64")})
+    table = pa.table({"sound": [{"bytes": b"RIFF", "path": "a.wav"}], "y": [1]}, schema=features.arrow_schema)
+    pq.write_table(table, tmp_path / "a.parquet")
+    for source in (tmp_path / "a.parquet", *both(datasets.Dataset(table), tmp_path)):
+        with pytest.raises(hs.SourceError, match=r"the column 'sound' is Audio, .* decode it with map"):
+            hs.convert(source, tmp_path / "a.hsq")
+        assert converted(source, tmp_path, inputs=["y"])["y"].tolist() == [1]
 
 
 def test_features_without_one_shape_are_refused_with_their_row(tmp_path: Path) -> None:

@@ -300,10 +300,20 @@ def test_a_folder_of_archives_is_a_source(tmp_path: Path) -> None:
     (tmp_path / "shards/.hidden.tar").touch()
     (tmp_path / "shards/readme.txt").touch()
     assert converted(tmp_path / "shards", tmp_path / "a.hsq")["cls"].tolist() == list(range(15))
+    (tmp_path / "empty").mkdir()
     with pytest.raises(hs.SourceError, match=r"no file in this folder is called \*\.tar"):
-        hs.convert(tmp_path, tmp_path / "b.hsq", from_="webdataset")
+        hs.convert(tmp_path / "empty", tmp_path / "b.hsq", from_="webdataset")
     with pytest.raises(hs.FileError, match="is a folder that this format did not make"):
         hs.convert(tmp_path / "a.hsq", tmp_path / "shards", to="webdataset", overwrite=True)
+
+
+def test_archives_in_folders_within_a_folder_are_not_passed_over(tmp_path: Path) -> None:
+    for number, name in enumerate(("shards", "shards/more")):
+        (tmp_path / name).mkdir()
+        written(tmp_path / name / "a.tar", numbered(2, 2 * number))
+    with pytest.raises(hs.SourceError, match=r"shards: has a folder with .*more/a\.tar.*/\*\*/\*\.tar' takes"):
+        hs.convert(tmp_path / "shards", tmp_path / "a.hsq")
+    assert hs.convert(tmp_path / "shards" / "**" / "*.tar", tmp_path / "a.hsq").n_records == 4
 
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz"])

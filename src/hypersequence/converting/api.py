@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from ..errors import ArgumentError
+from ..loader.threads import default_threads
 from ..schema import ROLES, Column, Schema
 from ..sequence import HyperSequence, open_files
 from ..writer import check_meta
@@ -21,7 +22,7 @@ from . import registry
 from .base import Format, Reader
 from .copying import copy
 from .exporting import write_out
-from .importing import begin, default_threads, read_into
+from .importing import begin, read_into
 from .placing import refuse_existing
 from .registry import format_named, format_of_sources, format_of_target
 from .roles import Choice
@@ -239,6 +240,7 @@ def _write(
     """What a reader gives into an ``.hsq`` file. Whatever is wrong with its fields is found before that is begun."""
     own = {name: reader.described.names.get(name, name) for name in reader.fields}
     named = own if asked.named is None else asked.named
+    reader.n_threads = default_threads() if asked.threads is None else asked.threads
     reader.choose(Choice(reader.fields, reader.labels, roles, named=named).names)
     check_meta(reader.meta)
     choice = Choice(reader.fields, reader.labels, roles, named=named)  # its types are known now
@@ -258,7 +260,7 @@ def _write(
         choice,
         begin_writer=start,
         meta=reader.meta,
-        threads=default_threads() if asked.threads is None else asked.threads,
+        threads=reader.n_threads,
         progress=asked.progress,
     )
 

@@ -17,10 +17,20 @@ Place: TypeAlias = Callable[[int], str]
 
 
 def layers(type: Any) -> tuple[list[int | None], Any]:
-    """The lengths of the lists in a type from outside in, ``None`` where it is open, and what they hold in the end."""
+    """The lengths of the lists in a type from outside in, ``None`` where it is open, and what they hold in the end.
+
+    Raises:
+        ValueError: There is a tensor within; the message says what to do.
+    """
     pa = require("pyarrow")
-    known, sizes = pa.types, list[int | None]()
+    known, sizes, whole = pa.types, list[int | None](), type
     while True:
+        if isinstance(type, pa.FixedShapeTensorType) and type is not whole:
+            raise ValueError(
+                "the shape of a tensor within others would be lost; make one tensor of all, or plain lists"
+            )
+        if _is_bool8(type):
+            return sizes, pa.bool_()
         if isinstance(type, pa.BaseExtensionType):
             type = type.storage_type
         elif known.is_dictionary(type) or known.is_run_end_encoded(type):
@@ -35,6 +45,11 @@ def layers(type: Any) -> tuple[list[int | None], Any]:
             type = type.value_type
         else:
             return sizes, type
+
+
+def _is_bool8(type: Any) -> bool:
+    """Whether a type is stored as ``int8``, and stands for truth values: all but 0 are true."""
+    return isinstance(type, require("pyarrow").BaseExtensionType) and type.extension_name == "arrow.bool8"
 
 
 def _is_list_view(type: Any) -> bool:
@@ -71,7 +86,9 @@ def plain(array: Any) -> Any:
     """An array as what it is stored as: no extension type, no dictionary, no runs, no views of text."""
     pa = require("pyarrow")
     while True:
-        if isinstance(array, pa.ExtensionArray):
+        if _is_bool8(array.type):
+            array = array.storage.cast(pa.bool_())
+        elif isinstance(array, pa.ExtensionArray):
             array = array.storage
         elif pa.types.is_dictionary(array.type):
             array = array.dictionary_decode()

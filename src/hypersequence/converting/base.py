@@ -40,6 +40,7 @@ class Reader(ABC):
         labels: Names of fields that the source itself calls outputs.
         described: What the source says of itself, if it was written from an ``.hsq`` file.
         meta: What of the source's own metadata goes into the file: JSON, ``{}`` if nothing.
+        n_threads: How many threads :meth:`choose` may use; set from outside, before it is called.
     """
 
     fields: dict[str, Field]
@@ -47,6 +48,7 @@ class Reader(ABC):
     labels: tuple[str, ...] = ()
     described: Description = Description()
     meta: dict[str, Any]
+    n_threads: int = 0
 
     def choose(self, wanted: Sequence[str]) -> None:  # noqa: B027 - few have to
         """Take note of the fields that will be read; comes once, before anything is written.

@@ -20,9 +20,10 @@ from .base import require
 
 #: The key of our metadata, of a table and of a field; a field's says the type that it had here.
 KEY = b"hypersequence"
-_ADVICE = "or choose other fields with inputs= and outputs="
-#: Text is looked at in so many rows at a time, to find the longest.
-_SCAN_ROWS = 1 << 14
+#: What else can be done about a column that cannot be converted, for messages.
+ADVICE = "or choose other fields with inputs= and outputs="
+#: Columns are looked through in so many rows at a time, or fewer if they are large, to find the longest text.
+SCAN_ROWS = 1 << 14
 _NAT = np.iinfo(np.int64).min
 
 
@@ -44,6 +45,9 @@ class Rows:
     release: Callable[[], object] | None = None
 
 
+#: What the rows of one job should take in the source, where their number is free: images are much larger when decoded,
+#: or much smaller if they are resized.
+ROWS_NBYTES = 16 << 20
 #: Gives rows; run in any thread.
 RowsJob: TypeAlias = Callable[[], Rows]
 
@@ -105,29 +109,26 @@ class ValueColumn(Column):
         super().__init__(field.name)
         self._where = where
         self._tensor = field.type if isinstance(field.type, require("pyarrow").FixedShapeTensorType) else None
-        self._sizes, leaf = layers(field.type)
+        try:
+            self._sizes, leaf = layers(field.type)
+            self._dtype = element(leaf)
+        except ValueError as error:
+            raise SourceError(f"{where}: the column {self.name!r} is {field.type}: {error}; {ADVICE}") from None
         declared = _declared_shape(field)
         if self._tensor is None and len(declared) == len(self._sizes):
             self._sizes = declared
-        self._dtype = self._element(leaf, field.type)
-        told: dict[bytes, bytes] = field.metadata or {}
-        ours = dtype_from_name(told.get(KEY, b"").decode("ascii", "replace"))
+        ours = type_here(field)
         self._has_nat = ours is not None and ours.kind in "mM"  # written here, where NaT becomes null
         if ours is not None and ours.kind == self._dtype.kind and ours.kind in "SU":
             self._dtype = ours
-
-    def _element(self, leaf: Any, type: Any) -> np.dtype[Any]:
-        try:
-            return element(leaf)
-        except ValueError as error:
-            raise SourceError(f"{self._where}: the column {self.name!r} is {type}: {error}; {_ADVICE}") from None
 
     def settle(self, scan: Callable[[int], Iterator[Rows]]) -> None:
         """Look at the first list, and for the longest text."""
         if None in self._sizes:
             self._sizes = self._measured(scan)
-        if self._dtype.kind in "SU" and not self._dtype.itemsize:
-            self._dtype = np.dtype(f"<{self._dtype.kind}{self._longest(scan)}")
+        if self._dtype.kind in "SU":  # may have become wider than it was here, if somebody changed it
+            longest = np.dtype(f"<{self._dtype.kind}{self._longest(scan)}")
+            self._dtype = max(longest, self._dtype, key=lambda dtype: dtype.itemsize)
         self._stored = tuple(self._tensor.shape) if self._tensor is not None else tuple(cast("list[int]", self._sizes))
         self._order = tuple(self._tensor.permutation or range(len(self._stored))) if self._tensor is not None else None
         shape = self._stored if self._order is None else tuple(self._stored[axis] for axis in self._order)
@@ -139,7 +140,7 @@ class ValueColumn(Column):
         if found is None:
             raise SourceError(
                 f"{self._where}: has no rows, so that nothing tells how long the lists of the column {self.name!r} "
-                f"are; give it a type with a fixed length, {_ADVICE}"
+                f"are; give it a type with a fixed length, {ADVICE}"
             )
         array, place = found
         sizes: list[int | None] = []
@@ -155,7 +156,7 @@ class ValueColumn(Column):
         """Characters, or bytes, of the longest text in the whole column."""
         pc, longest = require("pyarrow.compute"), 0
         measure = pc.utf8_length if self._dtype.kind == "U" else pc.binary_length
-        for rows in scan(_SCAN_ROWS):
+        for rows in scan(SCAN_ROWS):
             for batch in rows.batches:
                 array = plain(batch.column(self.name))
                 for _ in self._sizes:
@@ -174,7 +175,7 @@ class ValueColumn(Column):
                 found = lengths_of(array)[wrong[0]]
                 raise SourceError(
                     f"{place(wrong[0] // per_row)}: a list has {found:,} values, where {size:,} are expected; "
-                    f"all records need one shape: pad or cut the lists, {_ADVICE}"
+                    f"all records need one shape: pad or cut the lists, {ADVICE}"
                 )
             array = inside(array)
             per_row *= size
@@ -197,6 +198,12 @@ class ValueColumn(Column):
         return array.to_numpy(zero_copy_only=kind != "b")
 
 
+def type_here(field: Any) -> np.dtype[Any] | None:
+    """The type that a column had before it was exported, if its metadata says so."""
+    told: dict[bytes, bytes] = field.metadata or {}
+    return dtype_from_name(told.get(KEY, b"").decode("ascii", "replace"))
+
+
 def _declared_shape(field: Any) -> list[int | None]:
     """What ``datasets`` says of a column of arrays, whether or not it is there to say so; ``[]`` if nothing."""
     shape: Any = getattr(field.type, "shape", None)
@@ -213,7 +220,7 @@ def _refuse_nulls(array: Any, per_row: int, place: Place) -> None:
         number = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
         raise SourceError(
             f"{place(number // max(1, per_row))}: a value is missing (null); fill it, or leave its row out, before "
-            f"converting; {_ADVICE}"
+            f"converting; {ADVICE}"
         )
 
 

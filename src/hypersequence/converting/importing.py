@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError, NothingToResumeError, RecordError, SourceError
-from ..loader.threads import default_threads as default_threads  # for formats that look through a source first
 from ..progress import RecordProgress
 from ..schema import Array, Schema
 from ..writer import HyperSequenceWriter

@@ -13,7 +13,7 @@ from ..schema import Array, Field
 from ..source.buffers import lease
 from .arrowtypes import Place
 from .base import Job, Options, Piece, Reader, require
-from .columns import KEY, Column, Rows, RowsJob, ValueColumn, json_of
+from .columns import ADVICE, KEY, Column, Rows, RowsJob, ValueColumn, json_of, type_here
 from .description import Description
 from .images import decode_image
 
@@ -40,7 +40,8 @@ class TableReader(Reader):
         if odd or not offered:
             what = f"{schema.names.count(odd[0])} columns called {odd[0]!r}" if odd else "no columns"
             raise SourceError(f"{where}: has {what}")
-        self._schema, self._where, self._options, self._follow = schema, where, options, follow
+        self._schema: Any = schema
+        self._where, self._options, self._follow = where, options, follow
         metadata: Mapping[bytes, bytes] = schema.metadata or {}
         self.described = Description.of(json_of(metadata, KEY))
         self._features = _features(json_of(metadata, b"huggingface"))
@@ -66,7 +67,13 @@ class TableReader(Reader):
     def _column(self, field: Any) -> Column:
         type = field.type
         if require("pyarrow").types.is_struct(type) and {part.name for part in type} == {"bytes", "path"}:
-            mode = self._features.get(field.name, {}).get("mode")
+            told = self._features.get(field.name, {})
+            kind, mode = told.get("_type", "Image"), told.get("mode")
+            if kind != "Image":
+                raise SourceError(
+                    f"{self._where}: the column {field.name!r} is {kind}, as datasets calls it, and of the files in "
+                    f"such a column only images are decoded here; decode it with map() to arrays of one shape, {ADVICE}"
+                )
             own = {"mode": mode} if self._options["mode"] is None and isinstance(mode, str) else {}
             return ImageColumn(field.name, {**self._options, **own}, follow=self._follow)
         return ValueColumn(field, self._where)
@@ -146,12 +153,40 @@ def _features(hub: Any) -> dict[str, dict[str, Any]]:
     return {name: cast("dict[str, Any]", each) for name, each in found.items() if isinstance(each, dict)}
 
 
-def check_same(schema: Any, path: Path, first: Any, first_path: Path) -> None:
-    """See that a file has the columns of the first one, in whatever order.
+def common_schema(files: Sequence[tuple[Path, Any]]) -> Any:
+    """The schema of files with the same columns, in whatever order: that of the first one.
+
+    What its metadata says of a column that was exported from here is left out unless all files say the same.
+
+    Args:
+        files: Their paths and schemas.
 
     Raises:
-        SourceError: It has not.
+        SourceError: One has other columns than the first.
     """
+    (first_path, first), *_ = files
+    for path, schema in files[1:]:
+        _check_same(schema, path, first, first_path)
+    by_name = [{field.name: field for field in schema} for _, schema in files]
+    fields = [
+        field if len({_kept(each[field.name]) for each in by_name}) == 1 else _without_type_here(field)
+        for field in first
+    ]
+    return require("pyarrow").schema(fields, metadata=first.metadata)
+
+
+def _without_type_here(field: Any) -> Any:
+    told: dict[bytes, bytes] = field.metadata or {}
+    return field.with_metadata({key: value for key, value in told.items() if key != KEY})
+
+
+def _kept(field: Any) -> str:
+    """What follows for a column from the type that it had here: the width of text, and that null is NaT."""
+    ours = type_here(field)
+    return "" if ours is None else "time" if ours.kind in "mM" else str(ours)
+
+
+def _check_same(schema: Any, path: Path, first: Any, first_path: Path) -> None:
     ours, theirs = ({field.name: field.type for field in each} for each in (schema, first))
     for name in [*theirs, *ours]:
         if ours.get(name) != theirs.get(name):

@@ -11,10 +11,10 @@ from typing import Any
 from ...errors import SourceError
 from ..arrays import explained
 from ..base import Export, Format, Options, as_stored, require
-from ..columns import Rows, RowsJob
+from ..columns import ROWS_NBYTES, Rows, RowsJob
 from ..folders import ends_in, files_in, is_folder_of
 from ..images import IMAGE_OPTIONS
-from ..tables import TableReader, check_same
+from ..tables import TableReader, common_schema
 from ..totables import batches_of, schema_for
 
 ENDINGS = (".arrow", ".feather", ".ipc")
@@ -25,25 +25,24 @@ class IpcReader(TableReader):
     """The rows of some files or streams, one after the other, from a mapping."""
 
     def __init__(self, paths: list[Path], options: Options, names: Sequence[str] | None = None) -> None:
-        schemas = [_opened(path, _mapped(path)).schema for path in paths]
-        for path, schema in zip(paths, schemas, strict=True):
-            check_same(schema, path, schemas[0], paths[0])
-        super().__init__(schemas[0], str(paths[0]), options, names)
-        self._schemas = dict(zip(paths, schemas, strict=True))
-        self._counts = {path: list(map(len, self._batches(path, [_narrowest(schemas[0])]))) for path in paths}
-        self.n_records = sum(map(sum, self._counts.values()))
+        files = [(path, _opened(path, _mapped(path)).schema) for path in paths]
+        super().__init__(common_schema(files), str(paths[0]), options, names)
+        self._schemas = dict(files)
+        narrowest = [_narrowest(files[0][1])]
+        self._counts = [(path, list(map(len, self._batches(path, narrowest)))) for path in paths]
+        self.n_records = sum(sum(counts) for _, counts in self._counts)
 
     def rows(self, start: int, wanted: Sequence[str], n_records: int) -> Iterator[RowsJob]:
-        """Parts of batches; several where batches are small."""
-        for path, counts in self._counts.items():
+        """Parts of batches; several where batches are small, and fewer rows where these are large."""
+        for path, counts in self._counts:
             first, number = 0, 0
             while number < len(counts) and first + counts[number] <= start:
                 first, number = first + counts[number], number + 1
             if number < len(counts):
                 memory = _mapped(path)
-                batches = _without(start - first, self._batches(path, wanted, number, memory))
-                first = start
-                for some in _in_steps(batches, n_records):
+                batches = self._batches(path, wanted, number, memory)
+                skip, first = start - first, start
+                for some in _in_steps(batches, skip, n_records):
                     yield partial(_checked, Rows(str(path), first, some, partial(_let_go, memory)))
                     first += sum(map(len, some))
             start = max(0, start - sum(counts))
@@ -96,24 +95,27 @@ def _narrowest(schema: Any) -> str:
     return next((field.name for field in schema if is_plain(field.type)), schema.names[0])
 
 
-def _without(skip: int, batches: Iterator[Any]) -> Iterator[Any]:
-    """All but the first so many rows."""
-    for batch in batches:
-        yield batch.slice(skip) if skip else batch
-        skip = 0
+def _in_steps(batches: Iterator[Any], skip: int, n_rows: int) -> Iterator[list[Any]]:
+    """All but the first rows in parts: of some ``n_rows``, or fewer where they are large in the file.
 
-
-def _in_steps(batches: Iterator[Any], n_rows: int) -> Iterator[list[Any]]:
-    """The same rows in parts of so many."""
-    held, missing = list[Any](), n_rows
+    Args:
+        batches: All rows.
+        skip: How many of the first batch to leave out.
+        n_rows: How many a part may have.
+    """
+    share = max(1, ROWS_NBYTES // n_rows)
+    held, free = list[Any](), ROWS_NBYTES
     for batch in batches:
-        rest = batch
+        # What all of its rows take, as nobody has seen yet whether the offsets that tell it of some can be trusted.
+        cost = max(share, batch.get_total_buffer_size() // max(1, len(batch)))
+        rest, skip = batch.slice(skip), 0
         while len(rest):
-            held.append(rest.slice(0, missing))
-            rest, missing = rest.slice(missing), missing - len(held[-1])
-            if not missing:
+            held.append(rest.slice(0, max(1, free // cost)))
+            rest = rest.slice(len(held[-1]))
+            free -= cost * len(held[-1])
+            if free < cost:
                 yield held
-                held, missing = [], n_rows
+                held, free = [], ROWS_NBYTES
     if held:
         yield held
 

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,6 @@ from ..arrowtypes import padded_text
 from ..base import Format, Job, Options, Piece, Reader, require
 from ..csvoptions import OPTIONS, delimiter_of, groups, named
 from ..csvtext import Block, blocks, header, is_rounded, opened, problem
-from ..importing import default_threads
 
 #: What a column may turn out to be; a larger one has room for the smaller ones' values.
 _WHOLE, _LARGE, _NUMBER, _TEXT = range(4)
@@ -32,11 +31,22 @@ _KINDS = {_WHOLE: "int64", _LARGE: "int64", _NUMBER: "float64", _TEXT: "text"}
 
 @dataclass(frozen=True)
 class _Seen:
-    """A block that was looked at: where it is, how many records it has, and which columns have numbers too large."""
+    """A block that was looked at.
 
-    path: Path
+    Args:
+        source: The number of its source. Its path would not do, as a file may be given twice.
+        offset: Of its first byte.
+        line: The number of its first line.
+        is_open: Whether it ends within quotes.
+        nbytes: How long it is.
+        n_records: How many records it has.
+        large: The columns that have numbers too large.
+    """
+
+    source: int
     offset: int
     line: int
+    is_open: bool
     nbytes: int
     n_records: int
     large: tuple[str, ...]
@@ -48,6 +58,7 @@ class _CsvReader(Reader):
     def __init__(self, paths: list[Path], options: Options) -> None:
         self.meta = {}
         self._options = options
+        self._paths = paths
         self._delimiters = {path: delimiter_of(path, options) for path in paths}
         self._starts: dict[Path, tuple[int, int]] = {}
         self._names: list[str] = []
@@ -71,7 +82,7 @@ class _CsvReader(Reader):
         if names != self._names:
             differ = sorted(set(names) ^ set(self._names)) or ["they come in another order"]
             raise SourceError(
-                f"{path}: has other columns than {next(iter(self._starts))}: {', '.join(differ[:20])}; convert files "
+                f"{path}: has other columns than {self._paths[0]}: {', '.join(differ[:20])}; convert files "
                 "with different columns one by one"
             )
 
@@ -80,8 +91,12 @@ class _CsvReader(Reader):
         unknown = [field for field in wanted if field not in self._options["types"]]
         self._kinds = {column: _WHOLE for field in unknown for column in self._groups[field]}
         self._seen: list[_Seen] = []
-        jobs = (partial(self._look, block) for path in self._starts for block in blocks(path, *self._starts[path]))
-        for some, n_threads in ((islice(jobs, 1), 0), (jobs, default_threads())):  # mostly the first block tells
+        jobs = (
+            partial(self._look, source, block)
+            for source, path in enumerate(self._paths)
+            for block in blocks(path, *self._starts[path], self._delimiters[path])
+        )
+        for some, n_threads in ((islice(jobs, 1), 0), (jobs, self.n_threads)):  # mostly the first block tells
             with closing(in_order(some, n_threads)) as found:
                 for seen, kinds in found:
                     self._seen.append(seen)
@@ -110,7 +125,7 @@ class _CsvReader(Reader):
             raise SourceError(f"{found}; types={field}=uint64 has room for larger numbers, types={field}=text for any")
         return _KINDS[kinds[column]]
 
-    def _look(self, block: Block) -> tuple[_Seen, dict[str, int]]:
+    def _look(self, source: int, block: Block) -> tuple[_Seen, dict[str, int]]:
         """What a block has, and of what kinds its columns are. Mostly it is what was seen before; one look tells."""
         found, large = dict(self._kinds), ()
         types = {column: _KINDS[kind] for column, kind in found.items()} or {self._names[0]: "text"}
@@ -125,7 +140,8 @@ class _CsvReader(Reader):
             empty = {column for column in found if _any_empty(table.column(column))}
         for column in empty if isinstance(self._options["missing"], float) else ():
             found[column] = max(found[column], _NUMBER)
-        return _Seen(block.path, block.offset, block.line, len(block.data), table.num_rows, large), found
+        place = source, block.offset, block.line, block.is_open
+        return _Seen(*place, len(block.data), table.num_rows, large), found
 
     def _widths(self, fields: list[str]) -> dict[str, int]:
         """Characters of the longest text of each column."""
@@ -139,7 +155,7 @@ class _CsvReader(Reader):
         if columns:
             with (
                 self._reread(self._seen) as read,
-                closing(in_order((partial(look, block) for block in read), default_threads())) as looked,
+                closing(in_order((partial(look, block) for block in read), self.n_threads)) as looked,
             ):
                 for found in looked:
                     widths = {column: max(width, found[column]) for column, width in widths.items()}
@@ -149,17 +165,15 @@ class _CsvReader(Reader):
         """The same blocks again."""
 
         def read() -> Generator[Block]:
-            for path in self._starts:
-                here = [each for each in seen if each.path == path]
-                if not here:
-                    continue
+            for source, here in groupby(seen, key=lambda each: each.source):
+                path = self._paths[source]
                 with opened(path) as stream:
                     for each in here:
                         stream.seek(each.offset)
                         data = stream.read(each.nbytes)
                         if len(data) < each.nbytes:
                             raise SourceError(f"{path}: has become shorter while it was read")
-                        yield Block(path, each.offset, each.line, data)
+                        yield Block(path, each.offset, each.line, data, each.is_open)
 
         return closing(read())
 
@@ -229,7 +243,7 @@ class _CsvReader(Reader):
         error: Exception | None = None
         try:
             table = self._parse(block, types)
-            if not block.is_odd:
+            if not block.is_open:
                 return table
         except require("pyarrow").ArrowInvalid as caught:
             table, error = None, caught

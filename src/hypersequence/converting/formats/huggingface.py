@@ -11,7 +11,7 @@ from ... import strictjson
 from ...errors import ArgumentError, SourceError
 from ..arrays import explained
 from ..base import Format, Option, Options, Reader, require
-from ..columns import Rows, RowsJob
+from ..columns import ROWS_NBYTES, Rows, RowsJob
 from ..images import IMAGE_OPTIONS
 from ..tables import TableReader
 from .arrow import IpcReader
@@ -34,8 +34,9 @@ class _DatasetReader(TableReader):
 
     def rows(self, start: int, wanted: Sequence[str], n_records: int) -> Iterator[RowsJob]:
         chosen = self._dataset.select_columns(list(wanted))
-        for first in range(start, len(self._dataset), n_records):
-            yield partial(_slice, chosen, first, min(first + n_records, len(self._dataset)))
+        n_rows = max(1, min(n_records, ROWS_NBYTES * chosen.data.num_rows // max(1, chosen.data.nbytes)))
+        for first in range(start, len(self._dataset), n_rows):
+            yield partial(_slice, chosen, first, min(first + n_rows, len(self._dataset)))
 
 
 def _slice(dataset: Any, first: int, stop: int) -> Rows:

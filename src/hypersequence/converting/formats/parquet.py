@@ -10,10 +10,11 @@ from typing import Any
 
 from ..arrays import explained
 from ..base import Export, Format, Option, Options, one_of, require
-from ..columns import Rows, RowsJob
+from ..columns import SCAN_ROWS, Rows, RowsJob
 from ..folders import ends_in, files_in, is_folder_of
 from ..images import IMAGE_OPTIONS
-from ..tables import TableReader, check_same
+from ..int96 import UNITS, Int96
+from ..tables import TableReader, common_schema
 from ..totables import batches_of, schema_for, values_in
 
 ENDINGS = (".parquet", ".pq")
@@ -26,29 +27,58 @@ _MEMORY_NBYTES = 16 << 20
 
 
 class _ParquetReader(TableReader):
-    """The rows of some files, one after the other."""
+    """The rows of some files, one after the other.
 
-    def __init__(self, sources: list[Any], options: Options) -> None:
-        paths = files_in(sources, _IS_NAMED, _KIND)
-        self._n_rows = dict[Path, int]()
-        first = self._open(paths[0])
-        for path in paths:
+    Args:
+        sources: The files, or folders of them.
+        options: Those of images.
+        unit: Of timestamps of the type INT96.
+    """
+
+    def __init__(self, sources: list[Any], options: Options, unit: str = "ns") -> None:
+        self._paths, self._unit = files_in(sources, _IS_NAMED, _KIND), unit
+        self._n_rows, self._with_int96 = list[int](), list[Path]()
+        files = list[tuple[Path, Any]]()
+        for path in self._paths:
             with self._open(path) as file:
-                check_same(file.schema_arrow, path, first.schema_arrow, paths[0])
-                self._n_rows[path] = file.metadata.num_rows
-        first.close()
-        super().__init__(first.schema_arrow, str(paths[0]), options)
-        self.n_records = sum(self._n_rows.values())
+                files.append((path, file.schema_arrow))
+                self._n_rows.append(file.metadata.num_rows)
+                if any(column.physical_type == "INT96" for column in file.schema):
+                    self._with_int96.append(path)
+        super().__init__(common_schema(files), str(self._paths[0]), options)
+        self.n_records = sum(self._n_rows)
+
+    def choose(self, wanted: Sequence[str]) -> None:
+        """Find out their types and shapes, and before it the unit of timestamps whose type does not tell it."""
+        if self._with_int96 and self._unit_of(wanted) != self._unit:
+            coarse = _ParquetReader(self._paths, self._options, "us")
+            self._unit, self._schema = coarse._unit, coarse._schema
+        super().choose(wanted)
+
+    def _unit_of(self, wanted: Sequence[str]) -> str:
+        for name in wanted:
+            self._column(self._schema.field(name))  # raises if it cannot be converted anyway
+        found = Int96()
+        for path in dict.fromkeys(self._with_int96):
+            readers = [_ParquetReader([path], self._options, unit) for unit in UNITS]
+            for name in wanted:
+                if len({reader._schema.field(name).type for reader in readers}) == len(UNITS):
+                    for rows in zip(*(reader._scan(name, SCAN_ROWS) for reader in readers), strict=True):
+                        found.look(name, rows)
+        return found.unit
 
     def _open(self, path: Path, footer: Any = None) -> Any:
         with explained(str(path)):
-            # Without a buffer of its own it would take in a whole column of a row group at once.
             return require("pyarrow.parquet").ParquetFile(
-                path, metadata=footer, buffer_size=1 << 20, page_checksum_verification=True
+                path,
+                metadata=footer,
+                buffer_size=1 << 20,  # without one of its own it would take in a whole column of a row group at once
+                page_checksum_verification=True,
+                coerce_int96_timestamp_unit=self._unit,
             )
 
     def rows(self, start: int, wanted: Sequence[str], n_records: int) -> Iterator[RowsJob]:
-        for path, n_rows in self._n_rows.items():
+        for path, n_rows in zip(self._paths, self._n_rows, strict=True):
             if start < n_rows:
                 yield from self._rows_of(path, start, wanted, n_records)
             start = max(0, start - n_rows)
