@@ -288,3 +288,16 @@ def test_exports_to_parquet_are_read_by_datasets(tmp_path: Path) -> None:
     assert dataset["word"][:] == list("abcd")
     found = converted(dataset, tmp_path)
     assert found["x"].tolist() == np.arange(12.0).reshape(4, 3).tolist()
+
+
+def test_classes_of_other_names_are_not_put_together(tmp_path: Path) -> None:
+    """Their numbers would mean something else in each file."""
+    paths = [tmp_path / f"{i}.parquet" for i in range(2)]
+    for path, names in zip(paths, (["cat", "dog"], ["dog", "cat"]), strict=True):
+        features = datasets.Features({"x": datasets.Value("int64"), "label": datasets.ClassLabel(names=names)})
+        datasets.Dataset.from_dict({"x": [1, 2], "label": [0, 1]}, features).to_parquet(path)
+    with pytest.raises(hs.SourceError, match=r"1\.parquet: its classes have other names, or another order"):
+        hs.convert(paths, tmp_path / "a.hsq")
+    hs.convert([paths[0], paths[0]], tmp_path / "a.hsq")
+    with hs.open(tmp_path / "a.hsq") as seq:
+        assert seq.user_meta() == {"label names": {"label": ["cat", "dog"]}} and seq.n_records == 4

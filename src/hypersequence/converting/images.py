@@ -191,7 +191,7 @@ def _parse_size(given: Any) -> tuple[int, int]:
         parts = [operator.index(given)]  # an integer, also one of NumPy's
     except TypeError:
         parts = given.lower().replace("x", ",").split(",") if isinstance(given, str) else given
-    numbers = [int(part) for part in parts]
+    numbers = [int(part) if isinstance(part, str) else operator.index(part) for part in parts]
     if len(numbers) not in (1, 2) or min(numbers) < 1:
         raise ValueError("is no size")
     if numbers[0] * numbers[-1] > _MAX_PIXELS:

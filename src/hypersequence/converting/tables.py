@@ -167,12 +167,24 @@ def common_schema(files: Sequence[tuple[Path, Any]]) -> Any:
     (first_path, first), *_ = files
     for path, schema in files[1:]:
         _check_same(schema, path, first, first_path)
+        ours, theirs = _class_names(schema), _class_names(first)
+        if any(ours[name] != theirs[name] for name in ours.keys() & theirs.keys()):
+            raise SourceError(
+                f"{path}: its classes have other names, or another order, than those of {first_path}, so that one "
+                "number would mean several; convert them one by one"
+            )
     by_name = [{field.name: field for field in schema} for _, schema in files]
     fields = [
         field if len({_kept(each[field.name]) for each in by_name}) == 1 else _without_type_here(field)
         for field in first
     ]
     return require("pyarrow").schema(fields, metadata=first.metadata)
+
+
+def _class_names(schema: Any) -> dict[str, Any]:
+    """The names of classes that ``datasets`` knows, by columns."""
+    features = _features(json_of(schema.metadata or {}, b"huggingface"))
+    return {name: each.get("names") for name, each in features.items() if each.get("_type") == "ClassLabel"}
 
 
 def _without_type_here(field: Any) -> Any:
