@@ -97,8 +97,8 @@ def read_into(
 
 
 def _n_ahead(threads: int, piece_nbytes: int) -> int:
-    """How many threads read ahead: as many as were asked for, unless a piece is a single record that is large."""
-    return min(threads, max(1, _AHEAD_NBYTES // max(1, piece_nbytes) - 1))
+    """How many threads read ahead: as many as were asked for, fewer or none where a piece is a record that is large."""
+    return min(threads, max(0, _AHEAD_NBYTES // max(1, piece_nbytes) - 1))
 
 
 def _unseen(pieces: Iterator[Piece], choice: Choice, writer: HyperSequenceWriter) -> Iterator[Piece]:
