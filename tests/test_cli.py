@@ -243,6 +243,19 @@ def test_nobody_reads_what_is_printed(numbered: Path, command: list[str], buffer
     assert (shown.returncode, shown.stderr) == (1, "")
 
 
+@pytest.mark.parametrize("command", [["verify"], ["sample", "5"]], ids=" ".join)
+def test_standard_output_may_be_closed(numbered: Path, tmp_path: Path, command: list[str]) -> None:
+    arguments = [command[0], str(numbered), *command[1:], *([str(tmp_path / "new.hsq")] if command[1:] else [])]
+    line = 'exec "$@" >&-'
+    shown = subprocess.run(
+        ["sh", "-c", line, "sh", sys.executable, "-m", "hypersequence", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
 def test_names_of_files_do_nothing_to_a_terminal(tmp_path: Path, numbered: Path) -> None:
     odd = tmp_path / "a\x1b[31m.hsq"
     numbered.rename(odd)

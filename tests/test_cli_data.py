@@ -269,7 +269,13 @@ def test_a_split_that_cannot_be_finished_is_not_begun(tmp_path: Path, numbered: 
         assert done.returncode == 2
         assert why in " ".join(done.stderr.replace("│", " ").split())
     assert not (tmp_path / "a.hsq").exists()
+    pattern = tmp_path / "num*.hsq"
+    assert (
+        "is the file that is split"
+        in hsq("split", pattern, f"{numbered}=0.5", tmp_path / "c.hsq", "--overwrite").stderr
+    )
     assert labels(hs.open(numbered)) == list(range(103))
+    assert hsq("split", pattern, f"{tmp_path / 'b.hsq'}=0.5", tmp_path / "c.hsq", "--overwrite").returncode == 0
 
 
 def test_names_with_an_equals_sign(tmp_path: Path, numbered: Path) -> None:

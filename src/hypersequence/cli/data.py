@@ -214,13 +214,12 @@ def merge(
     """
     from ..converting import convert as convert_data
     from ..sequence import open_files
-    from ..sequence.inside import source_of
 
     if len(paths) < 2:
         raise typer.BadParameter("give the files, and the new one last")
     *sources, out = paths
     with open_files(sources) as sequence:
-        if Path(out).exists() and any(Path(file.path).samefile(out) for file in source_of(sequence).files()):
+        if _reads(sequence, Path(out)):
             raise FileError(f"{out}: is one of the files to be merged, and the last name is that of the new one")
         done = convert_data(sequence, out, to="hsq", resume=resume, overwrite=overwrite, progress=True)
     say(f"{out}: {done.n_records:,} records")
@@ -252,8 +251,8 @@ def split(
     from ..sequence import open_files
 
     names, shares = _shares(parts)
-    _check_parts(path, list(map(Path, names)), overwrite=overwrite)
     with open_files(path) as sequence:
+        _check_parts(sequence, list(map(Path, names)), overwrite=overwrite)
         whole: HyperSequence = sequence if seed is None else sequence.shuffled(seed, by="record")
         divided = whole.split(*shares, by=by)
         for name, part in zip(names, divided, strict=True):
@@ -261,15 +260,23 @@ def split(
             _tell(Path(name))
 
 
-def _check_parts(path: Path, parts: list[Path], *, overwrite: bool) -> None:
+def _reads(sequence: HyperSequence, path: Path) -> bool:
+    """Whether a file is one of those that a sequence reads."""
+    from ..sequence.inside import source_of
+
+    return path.exists() and any(Path(file.path).samefile(path) for file in source_of(sequence).files())
+
+
+def _check_parts(sequence: HyperSequence, parts: list[Path], *, overwrite: bool) -> None:
     """See that all parts can be written, before the first one is."""
+    from ..converting.placing import refuse_existing
+
     if len({part.resolve() for part in parts}) < len(parts):
         raise typer.BadParameter("every part needs a file of its own")
     for part in parts:
-        if part.exists() and part.samefile(path):
+        if _reads(sequence, part):
             raise FileError(f"{part}: is the file that is split, and would be lost with its first part")
-        if part.exists() and not overwrite:
-            raise FileError(f"{part} exists already; choose another name, or say --overwrite")
+        refuse_existing(part, overwrite=overwrite)
         if part.is_dir() or not part.parent.is_dir():
             reason = "is a folder" if part.is_dir() else f"the folder {part.parent} does not exist"
             raise FileError(f"{part}: {reason}; nothing was written")

@@ -227,13 +227,12 @@ def _save_picture(sequence: HyperSequence, numbers: list[range], path: Path, *, 
         raise ArgumentError(f"{path}: its name does not tell what to make; let it end in .png, .svg or .pdf")
     positions = numbers[0] if len(numbers) == 1 else list(chain(*numbers))
     figure: Any
-    with warnings.catch_warnings():
+    with PartFolder(path, overwrite=overwrite) as part, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of signs that matplotlib's fonts do not have
         figure = picture(sequence, positions)
-        with PartFolder(path, overwrite=overwrite) as part:
-            try:
-                figure.savefig(part.path)
-            except ValueError as error:  # of an ending that it does not know
-                raise ArgumentError(f"{path}: {error}") from None
-            part.put_in_place()
+        try:
+            figure.savefig(part.path)
+        except ValueError as error:  # of an ending that it does not know
+            raise ArgumentError(f"{path}: {error}") from None
+        part.put_in_place()
     say(f"{path}: {len(positions)} {'record' if len(positions) == 1 else 'records'}")
