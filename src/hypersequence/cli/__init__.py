@@ -43,10 +43,10 @@ def main() -> None:
             try:
                 _run(arguments)
             finally:
-                if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison] - closed from the beginning
+                if sys.stdout is not None:  # as it is where it was closed from the beginning
                     sys.stdout.flush()  # here, where it can be told that nobody reads it
         except BrokenPipeError:  # as that of ``hsq info ... | head -1``, which knows enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains at its end
             raise SystemExit(1) from None  # as Typer has it where it comes by such a one first
         except (HyperSequenceError, OSError) as error:
             raise fail(error, arguments[0] if arguments else "") from None
