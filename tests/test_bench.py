@@ -22,9 +22,7 @@ from hypersequence.report.limits import (
     DiskLimit,
     MemoryLimit,
     _cached_share,
-    available_nbytes,
     can_forget,
-    group_nbytes,
     parts_of,
 )
 from test_cli import hsq
@@ -186,19 +184,6 @@ def test_nothing_is_left_to_measure_where_it_does_not_fit_and_may_not_be_cold(
     forge(monkeypatch, "available_nbytes", 100_000)
     with pytest.raises(hs.ArgumentError, match=r"nothing could be measured\. The records .* do not fit"):
         bench(path, cold=False, **QUICK)
-
-
-def test_the_limit_of_a_control_group_counts_what_cannot_be_dropped(tmp_path: Path) -> None:
-    assert group_nbytes(tmp_path) is None
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.stat").write_text("anon 3000\nfile 5000\n")
-    assert group_nbytes(tmp_path) is None
-    (tmp_path / "memory.max").write_text("10000\n")
-    assert group_nbytes(tmp_path) == 7000
-    (tmp_path / "memory.max").write_text("1000\n")
-    assert group_nbytes(tmp_path) == 0
-    found = available_nbytes()
-    assert found is None or found > 1 << 20
 
 
 # --- what the machine can do -----------------------------------------------------------------------------------------

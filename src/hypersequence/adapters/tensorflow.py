@@ -39,7 +39,7 @@ def tf_dataset(
     *,
     threads: int | None = None,
     prefetch: int | None = None,
-    evict: bool = False,
+    evict: bool | None = None,
     on_corrupt: Literal["error", "skip_block"] = "error",
 ) -> tf.data.Dataset[Any]:
     """A ``tf.data.Dataset`` of the batches of a sequence, made ahead of time by a :class:`hypersequence.Loader`.

@@ -48,9 +48,11 @@ class Loader:
             ``"own"``. ``"reuse"``: a ring; a batch stays as it is until the second batch after it is asked for: for
             consumers that have finished with it then, which JAX and Keras have not. Or a function that
             gives the ring's memory: for a number of bytes a ``uint8`` array, such as pinned memory for a GPU.
-        evict: Drop what was read from the system's page cache behind the reader, for data larger than memory: a
-            container's limit is then not filled with pages that are not needed before the next epoch. Windows and
-            sequential orders only; an order over all records has no behind.
+        evict: Drop what was used from the system's page cache behind the reader. ``None`` (default): of data that do
+            not fit the memory that this process may use (a container's limit counts), all but a part that stays; the
+            system would drop what was read ahead instead. Ranks that share a machine drop nothing, since they use a
+            window at different moments. ``True``: everything that was used, which leaves the memory to others.
+            ``False``: nothing. An order over all records of data that are read in one go has no behind.
         on_corrupt: ``"error"`` (default) raises :class:`hypersequence.ChecksumError` at the batch that needs a damaged
             block. ``"skip_block"`` checks blocks as a whole and puts the records of the next sound block in place of a
             damaged one's, the same on every rank, with a warning; :attr:`skipped_blocks` counts them. More than 1% of a
@@ -76,7 +78,7 @@ class Loader:
         prefetch: int | None = None,
         epochs: int = 1,
         buffers: Buffers = "own",
-        evict: bool = False,
+        evict: bool | None = None,
         on_corrupt: Literal["error", "skip_block"] = "error",
     ) -> None:
         if not isinstance(seq, HyperSequence):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -92,7 +94,7 @@ class Loader:
             threads=default_threads(SPARE) if threads is None else whole_number(threads, "threads", 0, most=1024),
             prefetch=None if prefetch is None else whole_number(prefetch, "prefetch", 1, most=1 << 31),
             buffers=buffers,
-            evict=bool(evict),
+            evict=None if evict is None else bool(evict),
         )
         self._salvage = SalvagingSource(seq._source) if on_corrupt == "skip_block" else None
         self._read_from = seq if self._salvage is None else seq._with(source=self._salvage)

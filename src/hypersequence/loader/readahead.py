@@ -1,8 +1,10 @@
 """Reading ahead of the batches: stretches of the order, loaded by a thread before they are needed."""
 
+# The loader reads sequences from inside.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -10,11 +12,16 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice
 
+import numpy as np
+
 from ..errors import HyperSequenceError
+from ..order import merged
 from ..schema import Array
+from ..sequence import HyperSequence
 from ..source import Source
 from ..source.readahead import ASKED_AHEAD_NBYTES, STEP_NBYTES
 from .legs import Leg
+from .memory import allowed_nbytes, available_nbytes
 from .stats import LoaderStats
 from .threads import Task, Threads
 
@@ -23,6 +30,8 @@ _AHEAD_NBYTES = 32 << 20
 _MAX_STRETCHES = 8
 _MAX_GROWTH = 32
 _MAX_SPARSENESS = 8
+#: Records that are worth reading one by one, and a question for each where it lies.
+_LARGE_RECORD_NBYTES = 1 << 10
 #: Steps that the thread makes in one go. It is asked again whenever a job is taken, and a script that ends waits for
 #: no more than these.
 _STEPS_A_TASK = 8
@@ -42,14 +51,12 @@ class Stretch:
         start: int,
         end: int,
         runs: Array,
+        scattered: bool,
         look: bool,
         alone: bool,
     ) -> None:
-        self.epoch, self.start, self.end, self.runs = epoch, start, end, runs
-        n_records = int((runs[:, 1] - runs[:, 0]).sum())
-        self.nbytes = n_records * source.schema.record_nbytes
-        #: Whether the runs are more than the positions need by far, so that reading or dropping them all is in vain.
-        self.scattered = n_records > _MAX_SPARSENESS * (end - start) or self.nbytes > reasonable_nbytes()
+        self.epoch, self.start, self.end, self.runs, self.scattered = epoch, start, end, runs, scattered
+        self.nbytes = n_records_of(runs) * source.schema.record_nbytes
         self.n_done = 0
         #: Whether it needed no reading.
         self.was_there = self.finished = self.scattered or (look and source.resident(runs, chosen))
@@ -88,6 +95,7 @@ class ReadAhead:
         legs: The epochs to come.
         pool: One thread, or ``None`` to read only when a batch needs it.
         evict: Whether stretches that are used up are dropped from the page cache.
+        n_staying: So many records, from the first on, are not dropped.
         stats: Where times are counted.
     """
 
@@ -98,17 +106,20 @@ class ReadAhead:
         legs: Iterable[Leg],
         pool: Threads | None,
         evict: bool,
+        n_staying: int,
         stats: LoaderStats,
     ) -> None:
         self._source, self._chosen, self._pool, self._evict, self._stats = source, chosen, pool, evict, stats
-        record_nbytes = max(1, source.schema.record_nbytes)
-        block_nbytes = record_nbytes * source.block_records
-        self._size = source.block_records * max(1, STEP_NBYTES // block_nbytes)
+        self._n_staying = n_staying
+        self._size = step_records(source)
         self._coming = self._stretches(legs)
         self._queue: deque[Stretch] = deque()
         self._task: Task | None = None
         self._moving = False  # whether the first stretch is there
         self.stopped = False
+        if evict:
+            for file in source.files():
+                file.begin_evicting(self)
 
     def _stretches(self, legs: Iterable[Leg]) -> Generator[Stretch]:
         # The first batch waits for itself alone, the next for twice as much, and so on up to a step of reading; and
@@ -116,14 +127,14 @@ class ReadAhead:
         size, limit = 1, self._size
         stretch: Stretch | None = None
         for leg in legs:
-            whole, position = leg.delivery.whole, leg.origin
+            position = leg.origin
             while position < leg.total:
                 size = max(size, leg.step)
                 stop = position + size if size < self._size else position - position % self._size + size
-                found = whole.stretch(position, min(stop, leg.total))
+                found = _find(leg, position, min(stop, leg.total))
                 # What is evicted as it is used is not there; and asking would leave a trace each time. Nor is what
                 # follows bytes that were not: the system's own read-ahead may have some of it there, but not all.
-                look = not self._evict and (stretch is None or stretch.was_there or not stretch.goes_on(found.runs))
+                look = not self._evict and (stretch is None or stretch.was_there or not stretch.goes_on(found[1]))
                 stretch = Stretch(self._source, self._chosen, leg.epoch, position, *found, look, leg.world == 1)
                 yield stretch
                 position = stretch.end
@@ -181,7 +192,7 @@ class ReadAhead:
         used = 1.0
         if current.epoch == epoch:
             used = min(1.0, max(0.0, (position - current.start) / (current.end - current.start)))
-        if not self._evict:
+        if not self._evict or self._n_staying:  # there is room for two whole stretches
             return stretch.nbytes * min(used + _LEAD, 1)
         return stretch.nbytes * min(used + _LEAD, 1 - _LEAD) - ASKED_AHEAD_NBYTES
 
@@ -231,20 +242,71 @@ class ReadAhead:
     def _drop(self, stretch: Stretch) -> None:
         if stretch.scattered:
             return
+        runs = np.maximum(stretch.runs, self._n_staying)
         with suppress(HyperSequenceError, OSError):  # a hint; a file that was closed has nothing to drop
-            self._source.evict(stretch.runs, self._chosen)
+            self._source.evict(runs[runs[:, 0] < runs[:, 1]], self._chosen)
 
     def close(self) -> None:
         """Stop; what the thread is doing ends soon."""
         self.stopped = True
         self._coming.close()  # it refers to us
-        for stretch in self._queue if self._evict else ():
-            self._drop(stretch)
+        if self._evict:
+            for stretch in self._queue:
+                self._drop(stretch)
+            for file in self._source.files():
+                file.end_evicting(self)
+
+
+def _find(leg: Leg, start: int, stop: int) -> tuple[int, Array, bool]:
+    """Where the records of these positions lie: up to which position that holds, the runs, and whether to leave them.
+
+    Runs that are more than the positions need by far are left to whoever gathers from them, if records are small. Large
+    ones are read one by one instead, several at a time, which a page fault after the other would not come near.
+    """
+    end, runs = leg.delivery.whole.stretch(start, stop)
+    record_nbytes = leg.delivery.source.schema.record_nbytes
+    n_records = n_records_of(runs)
+    scattered = n_records > _MAX_SPARSENESS * (end - start) or n_records * record_nbytes > reasonable_nbytes()
+    if scattered and record_nbytes >= _LARGE_RECORD_NBYTES and leg.world == 1:
+        numbers = np.asarray(leg.delivery.whole.span(start, stop))
+        return stop, merged(np.stack((numbers, numbers + 1), axis=1)), False
+    return end, runs, scattered
+
+
+def n_records_of(runs: Array) -> int:
+    """Records of runs together."""
+    return int((runs[:, 1] - runs[:, 0]).sum())
+
+
+def n_staying(sequence: HyperSequence, epoch: int, position: int) -> int:
+    """How many records of a sequence's source, from the first on, have room in memory for all epochs.
+
+    Beside them there must be room for two stretches that come and go. The system would keep what was used last, though
+    what was used first is needed no later; and it drops what was read and not yet touched before what was used. So, of
+    data that do not fit, the same part stays.
+    """
+    n_records, record_nbytes = sequence._source.n_records, max(1, sum(c.field.nbytes for c in sequence.columns))
+    if n_records * record_nbytes <= allowed_nbytes() // 4:
+        return n_records
+    leg = Leg(sequence, epoch, position)
+    if leg.world > 1 or position >= leg.total:  # other ranks are not done with a window when this one is
+        return n_records
+    end, runs, _ = _find(leg, position, min(position + step_records(sequence._source), leg.total))
+    n_moving = n_records_of(runs)
+    n_used = min(n_records, n_moving * leg.total // (end - position))
+    room = (available_nbytes() or allowed_nbytes()) * 3 // 4 // record_nbytes
+    return n_records if n_used <= room else n_records * max(0, room - 2 * n_moving) // n_used
+
+
+def step_records(source: Source) -> int:
+    """Records that are read ahead at a time: whole blocks."""
+    block_nbytes = max(1, source.schema.record_nbytes) * source.block_records
+    return source.block_records * max(1, STEP_NBYTES // block_nbytes)
 
 
 def reasonable_nbytes() -> int:
-    """Half of the memory: more cannot be read ahead at once, and is left to the system to read when it is touched."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, OSError, ValueError):
-        return 4 << 30
+    """Five eighths of the memory: more cannot be read at once, and is left to the system to read when it is touched.
+
+    A window of 512 MiB, and a block more, in a container of 1 GiB is less than that.
+    """
+    return allowed_nbytes() * 5 // 8

@@ -17,7 +17,7 @@ from ..source.buffers import lease
 from .buffers import Ring, lease_bytes
 from .jobs import PART_NBYTES, Inline, Job
 from .legs import Chunk, Leg, legs
-from .readahead import ReadAhead
+from .readahead import ReadAhead, n_staying
 from .state import Cursor
 from .stats import LoaderStats
 from .threads import Threads
@@ -33,7 +33,7 @@ class Settings:
     threads: int
     prefetch: int | None
     buffers: str | Callable[[int], Array]
-    evict: bool
+    evict: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,6 @@ class Run:
     ) -> None:
         self._cursor, self._end_epoch, self._stats = cursor, end_epoch, stats
         self._views = settings.buffers == "view"
-        self._evict = settings.evict
         record_nbytes = sum(column.field.nbytes for column in sequence.columns)
         stats.record_nbytes = record_nbytes
         batch_nbytes = max(1, record_nbytes * min(sequence.batch_size(), sequence.n_records))
@@ -82,11 +81,15 @@ class Run:
         self._pool = Threads(settings.threads, "hsq gather") if settings.threads else None
         self._reader = Threads(1, "hsq read ahead") if settings.threads else None
         epoch, position = cursor.place()
+        staying = n_staying(sequence, epoch, position) if settings.evict is None else 0
+        self._evict = settings.evict is not False and staying < sequence._source.n_records
         coming = legs(sequence, epoch, position, end_epoch)
         self._planned = self._plan(coming)
         self._next: _Planned | None = next(self._planned, None)
         ahead_of = legs(sequence, epoch, position, end_epoch)
-        self._ahead = ReadAhead(sequence._source, sequence._delivery.chosen, ahead_of, self._reader, self._evict, stats)
+        self._ahead = ReadAhead(
+            sequence._source, sequence._delivery.chosen, ahead_of, self._reader, self._evict, staying, stats
+        )
         self._jobs: deque[Job | Inline] = deque()
         self._current: Job | Inline | None = None
         self._number = 0  # of the next batch of the current job

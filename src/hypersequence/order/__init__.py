@@ -18,6 +18,7 @@ from .base import (
     Span,
     compose,
     in_runs,
+    merged,
     split_counts,
 )
 from .fingerprint import fingerprint, outermost_seed
@@ -46,6 +47,7 @@ __all__ = [
     "compose",
     "fingerprint",
     "in_runs",
+    "merged",
     "outermost_seed",
     "parts_of",
     "split_counts",

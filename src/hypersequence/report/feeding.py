@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from ..errors import ArgumentError
+from ..loader.memory import available_nbytes
 from ..loader.readahead import reasonable_nbytes
 from ..loader.threads import SPARE, default_threads, n_processors
 from ..progress import Progress
@@ -23,7 +24,7 @@ from ..sequence.display import readable_nbytes
 from ..sequence.inside import source_of
 from ..sequence.opening import PathLike
 from .advice import SMALL_NBYTES, BenchRow, advise, readable_count, readable_seconds
-from .limits import MemoryLimit, available_nbytes, can_forget
+from .limits import MemoryLimit, can_forget
 from .passes import ORDERS, WINDOWS, Figure, Passes, Subject, ordered, subject_of
 from .tables import TextTable, as_text
 

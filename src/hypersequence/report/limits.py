@@ -1,4 +1,4 @@
-"""What this machine can do without us: copy, gather, read from its disk; and how much memory is free."""
+"""What this machine can do without us: copy, gather, read from its disk."""
 
 # What is measured beside a file's own reading is measured from the file's own pages.
 # pyright: reportPrivateUsage=false
@@ -237,48 +237,3 @@ def _resident_share(mapping: mmap.mmap, start: int, length: int) -> float:
     if mincore(view.ctypes.data, length, pages.ctypes.data):
         raise OSError(ctypes.get_errno(), "mincore")
     return float((pages & 1).mean())
-
-
-def available_nbytes() -> int | None:
-    """Memory that is free or could be, the page cache included; ``None`` where the system does not tell.
-
-    >>> available_nbytes() is None or available_nbytes() > 0
-    True
-    """
-    found = [nbytes for nbytes in (_of_system(), _of_container()) if nbytes is not None]
-    return min(found, default=None)
-
-
-def _of_system() -> int | None:
-    with suppress(OSError, ValueError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) << 10
-    with suppress(AttributeError, OSError, ValueError):  # a system that tells only how much it has in all
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return None
-
-
-def _of_container() -> int | None:
-    """What the limits of this process's control groups leave."""
-    with suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            if line.startswith("0::"):
-                root = Path("/sys/fs/cgroup")
-                own = root / line[len("0::/") :]
-                groups = [own, *(each for each in own.parents if each.is_relative_to(root))]
-                return min((left for each in groups if (left := group_nbytes(each)) is not None), default=None)
-    return None
-
-
-def group_nbytes(folder: Path) -> int | None:
-    """What the memory limit of a control group (version 2) leaves beside what cannot be dropped.
-
-    Returns:
-        ``None`` if there is no limit.
-    """
-    with suppress(OSError, ValueError, KeyError):
-        limit = int((folder / "memory.max").read_text())  # "max" is no number, and no limit
-        counted = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return max(0, limit - int(counted["anon"]))
-    return None

@@ -74,7 +74,7 @@ class FileHandle:
         self._mapped: mmap.mmap | None = None
         #: Where the bytes that were last read ahead, or evicted, in a row begin and end.
         self._row = self._evicted = (0, 0)
-        self._evicting = False
+        self._evicting: set[int] = set()
         self._lock = threading.Lock()  # only for systems without pread
 
     def map(self) -> memoryview:
@@ -181,6 +181,22 @@ class FileHandle:
         for start in range(offset, offset + nbytes, _PIECE_NBYTES):
             self._read_some(piece[: min(_PIECE_NBYTES, offset + nbytes - start)], start)
 
+    def begin_evicting(self, who: object) -> None:
+        """Have pages of the mapping that are touched come alone, or they bring megabytes that nobody evicts again."""
+        self._evicting.add(id(who))
+        self._advise("MADV_RANDOM")
+
+    def end_evicting(self, who: object) -> None:
+        """Have pages that are touched bring those around them again, if nobody else evicts."""
+        self._evicting.discard(id(who))
+        if not self._evicting:
+            self._advise("MADV_NORMAL")
+
+    def _advise(self, name: str) -> None:
+        mapped = self._mapped
+        if mapped is not None and hasattr(mmap, name):
+            mapped.madvise(getattr(mmap, name))
+
     def evict(self, offset: int, nbytes: int) -> None:
         """Drop whole pages from the page cache: out of the mapping first, since the system keeps what is mapped."""
         first = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -195,10 +211,6 @@ class FileHandle:
         if length <= 0:
             return
         if self._mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-            if not self._evicting:
-                # Or touching a page that is gone would bring megabytes around it, which nobody evicts again.
-                self._mapped.madvise(mmap.MADV_RANDOM)
-                self._evicting = True
             self._mapped.madvise(mmap.MADV_DONTNEED, first, length)
         if _HAS_FADVISE:
             descriptor = self._open()

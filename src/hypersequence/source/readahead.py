@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ChecksumError
@@ -43,13 +43,10 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
     Raises:
         HyperSequenceError: The file was closed or truncated; the rest is not loaded then.
     """
-    steps = _steps(source, runs)
-    coming: deque[_Step] = deque()
-    _ask(source, handle, islice(steps, _STEPS_AHEAD), chosen, coming)
+    steps = _asked(source, handle, runs, chosen)
+    first = next(steps, None)
     yield 0
-    while coming:
-        _ask(source, handle, islice(steps, 1), chosen, coming)
-        step = coming.popleft()
+    for step in () if first is None else chain((first,), steps):
         handle.ensure_whole()
         for offset, nbytes in step.extents:
             if step.in_a_row:
@@ -61,7 +58,7 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
                 source.check(step.start, step.stop, chosen)
             except ChecksumError:
                 check = False
-        yield sum(nbytes for _, nbytes in step.extents)
+        yield step.nbytes
 
 
 class _Step(NamedTuple):
@@ -72,21 +69,27 @@ class _Step(NamedTuple):
     extents: list[tuple[int, int]]
     in_a_row: bool
 
+    @property
+    def nbytes(self) -> int:
+        """How much that is."""
+        return sum(nbytes for _, nbytes in self.extents)
 
-def _ask(
-    source: FileSource,
-    handle: FileHandle,
-    steps: Iterable[tuple[int, int]],
-    chosen: Sequence[int],
-    coming: deque[_Step],
-) -> None:
-    """Ask the system for these steps, as far as they will not be read in a row."""
-    for start, stop in steps:
+
+def _asked(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int]) -> Iterator[_Step]:
+    """Steps in turn, each when the system was asked for those behind it, as far as they will not be read in a row."""
+    coming: deque[_Step] = deque()
+    nbytes = 0
+    for start, stop in _steps(source, runs):
         extents = source.extents(start, stop, chosen)
         in_a_row = len(extents) == 1 and handle.in_a_row(*extents[0])
-        for offset, nbytes in () if in_a_row else extents:
-            handle.will_need(offset, nbytes)
+        for offset, length in () if in_a_row else extents:
+            handle.will_need(offset, length)
         coming.append(_Step(start, stop, extents, in_a_row))
+        nbytes += coming[-1].nbytes
+        while len(coming) > _STEPS_AHEAD and nbytes > ASKED_AHEAD_NBYTES:
+            nbytes -= coming[0].nbytes
+            yield coming.popleft()
+    yield from coming
 
 
 def _steps(source: FileSource, runs: Array) -> Iterator[tuple[int, int]]:

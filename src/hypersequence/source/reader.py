@@ -233,7 +233,8 @@ class FileSource:
         """Where consecutive records lie in the file: offsets and numbers of bytes, rising.
 
         Whole blocks where all columns are wanted, or where blocks are so small that gaps cost more than they save; and
-        columns beside each other are one, or the jump would end the system's own read-ahead.
+        columns beside each other are one, or the jump would end the system's own read-ahead. With the rest of each
+        checksum run that is not checked yet.
         """
         first, last = start // self.block_records, (stop - 1) // self.block_records
         stored = self.stored
@@ -242,7 +243,8 @@ class FileSource:
             return [(offset, min((last + 1 - first) * stored.stride, self._handle.nbytes - offset))]
         found: list[tuple[int, int]] = []
         for block, row, n_rows, _ in self.pieces(start, stop):
-            for offset, nbytes in sorted(self._columns[number].extent(block, row, n_rows) for number in chosen):
+            touched = ((number, self._checker.rows_touched(number, block, row, n_rows)) for number in chosen)
+            for offset, nbytes in sorted(self._columns[number].extent(block, *rows) for number, rows in touched):
                 if found and 0 <= offset - sum(found[-1]) <= MAX_GAP_NBYTES:
                     found[-1] = (found[-1][0], offset + nbytes - found[-1][0])
                 elif nbytes:
@@ -284,6 +286,14 @@ class FileSource:
         for start, stop in runs.tolist():
             for offset, nbytes in self.extents(start, stop, chosen):
                 self._handle.evict(offset, nbytes)
+
+    def begin_evicting(self, who: object) -> None:
+        """Somebody is going to evict: what is touched by chance is to come alone."""
+        self._handle.begin_evicting(who)
+
+    def end_evicting(self, who: object) -> None:
+        """They do not any more: who reads without reading ahead is not to do so page by page."""
+        self._handle.end_evicting(who)
 
     def user_meta(self) -> dict[str, Any]:
         """The user metadata, read once."""

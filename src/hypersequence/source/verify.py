@@ -75,6 +75,17 @@ class RunChecker:
         last_records = stored.n_records - (stored.n_blocks - 1) * stored.block_records
         return (stored.n_blocks - 1) * self._runs_per_block[column] + -(-last_records // self._run_records[column])
 
+    def rows_touched(self, column: int, block: int, row: int, n_rows: int) -> tuple[int, int]:
+        """First row and number of rows that are read for consecutive ones: whole runs, where these are unchecked."""
+        if column not in self.unchecked or not n_rows:
+            return row, n_rows
+        size, first = self._run_records[column], block * self._runs_per_block[column]
+        low, high = row // size, (row + n_rows - 1) // size + 1
+        if self._flags[column].find(b"\0", first + low, first + high) < 0:
+            return row, n_rows
+        block_records = min(self._stored.block_records, self._stored.n_records - block * self._stored.block_records)
+        return low * size, min(high * size, block_records) - low * size
+
     def check_rows(self, chosen: Sequence[int], block: int, row: int, n_rows: int) -> None:
         """Check the runs that hold consecutive rows of a block.
 

@@ -69,7 +69,7 @@ class JaxLoader(FrameworkLoader):
         uneven: Uneven | None = None,
         threads: int | None = None,
         prefetch: int | None = None,
-        evict: bool = False,
+        evict: bool | None = None,
         on_corrupt: Literal["error", "skip_block"] = "error",
     ) -> None:
         _check_place(device, sharding)

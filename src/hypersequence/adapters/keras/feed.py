@@ -71,7 +71,7 @@ class KerasSequence(keras.utils.PyDataset, DataAdapter):
         class_weight: Mapping[int, float] | None = None,
         threads: int | None = None,
         prefetch: int | None = None,
-        evict: bool = False,
+        evict: bool | None = None,
         on_corrupt: Literal["error", "skip_block"] = "error",
         **options: Any,
     ) -> None:

@@ -68,7 +68,7 @@ class TorchLoader(FrameworkLoader):
         uneven: Uneven | None = None,
         threads: int | None = None,
         prefetch: int | None = None,
-        evict: bool = False,
+        evict: bool | None = None,
         on_corrupt: Literal["error", "skip_block"] = "error",
     ) -> None:
         check_types(sequence)

@@ -1,0 +1,267 @@
+"""Data larger than memory: what stays in the page cache, what is dropped, and what is read by itself."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.compare.limited import NoLimit, memory_limit
+
+import hypersequence as hs
+from hypersequence.loader import memory
+from hypersequence.loader.memory import allowed_nbytes, available_nbytes, left_nbytes, limit_nbytes
+from test_loader import forget, resident_nbytes, settle
+
+MIB = 1 << 20
+RECORD = (64, 1024)  # 256 KiB of float32
+N = 480
+
+on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux what is in the page cache")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 MiB: 480 records of 256 KiB and their numbers, 8 in a block."""
+    path = tmp_path_factory.mktemp("memory") / "large.hsq"
+    with hs.HyperSequenceWriter(path, 4, block_nbytes=2 * MIB) as writer:
+        for number in range(N):
+            writer.append(np.full(RECORD, number, np.float32), number)
+    return path
+
+
+@pytest.fixture
+def cold(path: Path) -> Path:
+    """The same, not in the page cache."""
+    forget(path)
+    return path
+
+
+def order_of(path: Path, epochs: int, by: str, seed: int = 1) -> list[list[int]]:
+    """The records of some epochs, as a plain sequence has them."""
+    with hs.open(path) as file:
+        seq = file if by == "file" else file.shuffled(seed, by=by, window=8 * MIB)
+        found = [[int(n) for _, y in seq.at_epoch(epoch).fields("outputs") for n in y] for epoch in range(epochs)]
+    forget(path)
+    return found
+
+
+def small_memory(monkeypatch: pytest.MonkeyPatch, nbytes: int) -> None:
+    """Have the loader believe that there is so much memory."""
+    for name in ("allowed_nbytes", "available_nbytes"):
+        monkeypatch.setattr(sys.modules["hypersequence.loader.readahead"], name, lambda: nbytes)
+
+
+def numbers(loader: hs.Loader) -> list[int]:
+    """The records of an epoch, which are what they should be."""
+    found: list[int] = []
+    for x, y in loader:
+        assert x.shape[1:] == RECORD and (x == y[:, None, None]).all()
+        found += y.tolist()
+    return found
+
+
+# --- what stays and what goes ----------------------------------------------------------------------------------------
+
+
+@on_linux
+@pytest.mark.parametrize("by", ["window", "batch", "record", "file"])
+def test_of_data_that_do_not_fit_the_same_part_stays(cold: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    expected = order_of(cold, 2, by)
+    small_memory(monkeypatch, 80 * MIB)
+    with hs.open(cold) as file:
+        loader = hs.Loader(file if by == "file" else file.shuffled(1, by=by, window=8 * MIB))
+        for epoch in range(2):
+            assert numbers(loader) == expected[epoch]
+            gc.collect()  # pages that a mapping has touched stay until the last view of it dies
+            # 60 MiB, without two windows of 8 MiB, batches, or records.
+            settle(lambda: 40 * MIB <= resident_nbytes(cold) <= 64 * MIB)
+
+
+@on_linux
+@pytest.mark.parametrize("options", [{"evict": False}, {}])
+def test_data_that_fit_stay(cold: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, bool]) -> None:
+    small_memory(monkeypatch, 80 * MIB if options else 200 * MIB)
+    with hs.open(cold) as file:
+        assert sorted(numbers(hs.Loader(file.shuffled(1, window=8 * MIB), **options))) == list(range(N))
+    assert resident_nbytes(cold) > 0.95 * cold.stat().st_size
+
+
+@on_linux
+def test_a_part_that_fits_stays_though_the_file_does_not(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_memory(monkeypatch, 80 * MIB)
+    with hs.open(cold) as file:
+        few = file.take(N // 4 // 3).shuffled(1, window=8 * MIB)  # 40 MiB
+        loader = hs.Loader(few)
+        for _ in range(2):
+            assert sorted(numbers(loader)) == list(range(N // 3))
+        assert resident_nbytes(cold) > 0.95 * 40 * MIB
+        assert len(numbers(hs.Loader(file.fields("inputs", "outputs").split(0.3)[0]))) == pytest.approx(0.3 * N, abs=4)
+
+
+@on_linux
+def test_whoever_reads_without_a_loader_afterwards_does_not_do_so_page_by_page(
+    cold: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_memory(monkeypatch, 40 * MIB)
+    with hs.open(cold) as file:
+        for evict in (None, True):
+            assert sorted(numbers(hs.Loader(file.shuffled(1, window=8 * MIB), evict=evict))) == list(range(N))
+            settle(lambda: not is_random(cold))
+
+
+def is_random(path: Path) -> bool:
+    """Whether the system was told that a mapping of a file is touched here and there."""
+    mine = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        words = line.split()
+        if "-" in words[0] and not words[0].endswith(":"):
+            mine = line.endswith(str(path))
+        elif mine and words[0] == "VmFlags:" and "rr" in words:
+            return True
+    return False
+
+
+@on_linux
+def test_nothing_is_dropped_that_other_ranks_may_still_need(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_memory(monkeypatch, 80 * MIB)
+    with hs.open(cold) as file:
+        seq = file.shuffled(1, window=8 * MIB)
+        found = [numbers(hs.Loader(seq.shard(rank, 2, uneven="drop"))) for rank in range(2)]
+    assert sorted(found[0] + found[1]) == list(range(N))
+    assert resident_nbytes(cold) > 0.95 * cold.stat().st_size
+
+
+# --- records read one by one -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["record", "window"])
+@pytest.mark.parametrize("verify", ["first", "always", "never"])
+def test_records_are_right_whatever_is_checked(
+    cold: Path, monkeypatch: pytest.MonkeyPatch, by: str, verify: str
+) -> None:
+    expected = order_of(cold, 2, by)
+    small_memory(monkeypatch, 40 * MIB)
+    with hs.open(cold, verify=verify) as file:
+        loader = hs.Loader(file.shuffled(1, by=by, window=8 * MIB))
+        assert [numbers(loader) for _ in range(2)] == expected
+
+
+def test_damage_is_an_error_at_its_batch_when_records_are_read_one_by_one(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = tmp_path / "damaged.hsq"
+    data = bytearray(path.read_bytes())
+    place = data.index(np.float32(123).tobytes() * 1024)
+    data[place + 5000] ^= 1
+    damaged.write_bytes(data)
+    forget(damaged)
+    small_memory(monkeypatch, 40 * MIB)
+    with hs.open(damaged) as file:
+        seq = file.shuffled(1, by="record")
+        [order] = order_of(path, 1, "record")
+        n_before = order.index(123) // 4
+        iterator = iter(hs.Loader(seq))
+        assert [n for _ in range(n_before) for n in next(iterator)[1].tolist()] == order[: 4 * n_before]
+        with pytest.raises(hs.ChecksumError, match=r"damaged\.hsq") as caught:
+            next(iterator)
+        assert "123" in str(caught.value) or any("123" in note for note in caught.value.__notes__)
+        skipping = hs.Loader(seq, on_corrupt="skip_block")
+        with pytest.warns(RuntimeWarning):
+            assert len(numbers(skipping)) == N
+
+
+def test_small_records_come_by_themselves_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with the rest of its checksum run."""
+    path = tmp_path / "small.hsq"
+    n = 20_000
+    with hs.HyperSequenceWriter(path, 64, block_nbytes=1 * MIB) as writer:
+        for start in range(0, n, 500):
+            rows = np.arange(start, start + 500)
+            writer.extend(np.repeat(rows.astype(np.float32)[:, None], 300, 1), rows)
+    forget(path)
+    small_memory(monkeypatch, 20 * MIB)
+    with hs.open([path, path]) as both:
+        seq = both.shuffled(3, by="record")
+        found = [int(number) for x, y in hs.Loader(seq) for number in y if (x == y[:, None]).all()]
+    assert sorted(found) == sorted([*range(n), *range(n)])
+
+
+def test_what_is_checked_is_read_as_a_whole(tmp_path: Path) -> None:
+    """A record's checksum covers its run; once that was checked, the record alone is read."""
+    with hs.HyperSequenceWriter(tmp_path / "a.hsq", 10) as writer:
+        writer.extend(np.zeros((50, 4096), np.float32))  # 16 to a run of 256 KiB, and 2 that are left
+    for verify, before, after in (("first", 16, 1), ("always", 16, 16), ("never", 1, 1)):
+        with hs.open(tmp_path / "a.hsq", verify=verify) as file:
+            source = file._source
+            assert [nbytes for _, nbytes in source.extents(20, 21, (0,))] == [before << 14]
+            assert [nbytes for _, nbytes in source.extents(15, 17, (0,))] == [max(2, 2 * before) << 14]
+            file[2]  # records 20 to 29
+            assert [nbytes for _, nbytes in source.extents(20, 21, (0,))] == [after << 14]
+            assert [nbytes for _, nbytes in source.extents(49, 50, (0,))] == [(1 if verify == "never" else 2) << 14]
+
+
+# --- how much there is -----------------------------------------------------------------------------------------------
+
+
+def test_the_limit_of_a_control_group_counts_what_cannot_be_dropped(tmp_path: Path) -> None:
+    assert limit_nbytes(tmp_path) is None and left_nbytes(tmp_path) is None
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.stat").write_text("anon 3000\nfile 5000\n")
+    assert limit_nbytes(tmp_path) is None and left_nbytes(tmp_path) is None
+    (tmp_path / "memory.max").write_text("10000\n")
+    assert limit_nbytes(tmp_path) == 10000 and left_nbytes(tmp_path) == 7000
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert left_nbytes(tmp_path) == 0
+
+
+def test_control_groups_of_the_first_version_count_too(tmp_path: Path) -> None:
+    (tmp_path / "memory.limit_in_bytes").write_text("10000\n")
+    (tmp_path / "memory.stat").write_text("cache 1\nrss 2000\ntotal_cache 5\ntotal_rss 4000\n")
+    assert limit_nbytes(tmp_path) == 10000 and left_nbytes(tmp_path) == 6000
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_strictest_group_of_all_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, inside: bool
+) -> None:
+    """Of a process's own group and those around it; in a container the path may be the host's, which is not there."""
+    root, membership = tmp_path / "root", tmp_path / "membership"
+    own = root / "jobs" / "mine"
+    own.mkdir(parents=True)
+    name = "memory.max" if version == 2 else "memory.limit_in_bytes"
+    line = "0::" if version == 2 else "9:cpu,memory:"
+    membership.write_text(f"7:pids:/other\n{line}{'/jobs/mine' if inside else '/docker/1234'}\n")
+    (root / name).write_text(f"{9 * MIB}\n")
+    (own / name).write_text(f"{7 * MIB}\n")
+    (own.parent / name).write_text(f"{5 * MIB}\n")
+    versions = {"" if version == 2 else "memory": (root, name, "anon")}
+    monkeypatch.setattr(memory, "_VERSIONS", versions)
+    monkeypatch.setattr(memory, "_MEMBERSHIP", membership)
+    assert allowed_nbytes.__wrapped__() == (5 * MIB if inside else 9 * MIB)
+    membership.unlink()
+    assert allowed_nbytes.__wrapped__() > 1 << 30  # the machine's own
+
+
+def test_what_is_allowed_and_free_is_told() -> None:
+    assert allowed_nbytes() > 1 << 28
+    found = available_nbytes()
+    assert found is None or found > 1 << 20
+
+
+def test_a_real_limit_is_found() -> None:
+    code = "from hypersequence.loader.memory import *; print(allowed_nbytes(), available_nbytes())"
+    script = f"import os, sys; open(sys.argv[1] + '/cgroup.procs', 'w').write(str(os.getpid()))\n{code}"
+    try:
+        with memory_limit(300 * MIB) as group:
+            done = subprocess.run(
+                [sys.executable, "-c", script, str(group)], capture_output=True, text=True, check=True
+            )
+    except NoLimit as error:
+        pytest.skip(str(error))
+    allowed, available = map(int, done.stdout.split())
+    assert allowed == 300 * MIB and 100 * MIB < available < 300 * MIB
