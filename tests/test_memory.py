@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from benchmarks.compare.limited import NoLimit, memory_limit
 import hypersequence as hs
 from hypersequence.loader import memory
 from hypersequence.loader.memory import allowed_nbytes, available_nbytes, left_nbytes, limit_nbytes
+from hypersequence.loader.readahead import n_staying, without
 from test_loader import forget, resident_nbytes, settle
 
 MIB = 1 << 20
@@ -133,6 +135,80 @@ def test_nothing_is_dropped_that_other_ranks_may_still_need(cold: Path, monkeypa
         found = [numbers(hs.Loader(seq.shard(rank, 2, uneven="drop"))) for rank in range(2)]
     assert sorted(found[0] + found[1]) == list(range(N))
     assert resident_nbytes(cold) > 0.95 * cold.stat().st_size
+
+
+def read_nbytes() -> int:
+    """What this process has had the disk read."""
+    [line] = [line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("read_bytes")]
+    return int(line.split()[1])
+
+
+CHAINS = {
+    "two files in order": lambda path, other: hs.open([path, other]),
+    "two files in windows": lambda path, other: hs.open([path, other]).shuffled(1, window=8 * MIB),
+    "a split in windows": lambda path, other: hs.open(path).split(0.9)[0].shuffled(1, window=8 * MIB),
+    "a mix": lambda path, other: hs.mix(
+        [hs.open(each).shuffled(1, window=8 * MIB) for each in (path, other)], weights=[1, 1], seed=1
+    ),
+    "batches over several stretches": lambda path, other: hs.open([path, other]).rebatch(70),
+}
+
+
+@on_linux
+@pytest.mark.parametrize("threads", [0, 1])
+@pytest.mark.parametrize("chain", CHAINS)
+def test_nothing_is_dropped_that_was_read_ahead(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chain: str, threads: int
+) -> None:
+    """What two stretches share stays for the second; and what a batch needs, until it is made."""
+    other = tmp_path / "other.hsq"
+    with hs.HyperSequenceWriter(other, 3, block_nbytes=3 * MIB) as writer:  # blocks that begin elsewhere
+        for number in range(199):
+            writer.append(np.full(RECORD, number, np.float32), number)
+    forget(path)
+    forget(other)
+    small_memory(monkeypatch, 80 * MIB)
+    seq = CHAINS[chain](path, other)
+    before, n_faults = read_nbytes(), resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+    n_records = len(numbers(hs.Loader(seq, threads=threads)))
+    assert n_records == seq.n_records
+    nbytes = path.stat().st_size + (0 if "split" in chain else other.stat().st_size)
+    assert read_nbytes() - before < 1.2 * nbytes
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_majflt - n_faults < 300  # it would come page by page
+
+
+def test_what_is_left_of_runs() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        runs, others = (np.sort(rng.choice(60, 2 * rng.integers(1, 9), False)).reshape(-1, 2) for _ in range(2))
+        left = without(runs, others[rng.permutation(len(others))])
+        wanted = {n for a, b in runs for n in range(a, b)} - {n for a, b in others for n in range(a, b)}
+        assert [n for a, b in left for n in range(a, b)] == sorted(wanted)
+        assert (left[1:, 0] > left[:-1, 1]).all()
+
+
+@on_linux
+def test_what_is_read_in_one_go_stays(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where everything can be read at once, though other programs have some of the memory."""
+    readahead = sys.modules["hypersequence.loader.readahead"]
+    monkeypatch.setattr(readahead, "allowed_nbytes", lambda: 200 * MIB)
+    monkeypatch.setattr(readahead, "available_nbytes", lambda: 150 * MIB)
+    with hs.open(cold) as file:
+        loader = hs.Loader(file.shuffled(1, by="record"))
+        assert sorted(numbers(loader)) == list(range(N))
+        assert resident_nbytes(cold) > 0.95 * cold.stat().st_size
+
+
+def test_it_does_not_matter_where_a_pass_begins(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_memory(monkeypatch, 80 * MIB)
+    with hs.open(path) as file:
+        seq = file.shuffled(1, window=16 * MIB)
+        assert 0 < n_staying(seq, 0) < N
+        expected = [y.tolist() for _, y in seq]
+        for batch in (1, 15, 16, 60, 119):
+            loader = hs.Loader(seq)
+            loader.load_state_dict({**loader.state_dict(), "position": 4 * batch})
+            assert [y.tolist() for _, y in loader] == expected[batch:]
 
 
 # --- records read one by one -----------------------------------------------------------------------------------------

@@ -49,10 +49,10 @@ class Loader:
             consumers that have finished with it then, which JAX and Keras have not. Or a function that
             gives the ring's memory: for a number of bytes a ``uint8`` array, such as pinned memory for a GPU.
         evict: Drop what was used from the system's page cache behind the reader. ``None`` (default): of data that do
-            not fit the memory that this process may use (a container's limit counts), all but a part that stays; the
-            system would drop what was read ahead instead. Ranks that share a machine drop nothing, since they use a
-            window at different moments. ``True``: everything that was used, which leaves the memory to others.
-            ``False``: nothing. An order over all records of data that are read in one go has no behind.
+            not fit the memory that is free (a container's limit counts), all but a part that stays; the system would
+            drop what was read ahead instead. Nothing of a sharded sequence, whose ranks use a window at different
+            moments. ``True``: everything that was used, which leaves the memory to others. ``False``: nothing. An
+            order over all records of data that are read in one go has no behind.
         on_corrupt: ``"error"`` (default) raises :class:`hypersequence.ChecksumError` at the batch that needs a damaged
             block. ``"skip_block"`` checks blocks as a whole and puts the records of the next sound block in place of a
             damaged one's, the same on every rank, with a warning; :attr:`skipped_blocks` counts them. More than 1% of a

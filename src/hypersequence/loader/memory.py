@@ -64,8 +64,8 @@ def left_nbytes(group: Path) -> int | None:
         return None
     with suppress(OSError, ValueError):
         counted = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return max(0, limit - next(int(counted[name]) for _, _, name in _VERSIONS.values() if name in counted))
-    return None
+        return max(0, limit - sum(int(counted.get(name, 0)) for _, _, name in _VERSIONS.values()))
+    return limit
 
 
 def _of_machine() -> int | None:

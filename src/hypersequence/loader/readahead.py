@@ -32,9 +32,8 @@ _MAX_GROWTH = 32
 _MAX_SPARSENESS = 8
 #: Records that are worth reading one by one, and a question for each where it lies.
 _LARGE_RECORD_NBYTES = 1 << 10
-#: Steps that the thread makes in one go. It is asked again whenever a job is taken, and a script that ends waits for
-#: no more than these.
-_STEPS_A_TASK = 8
+#: What the thread reads in one go. It is asked again whenever a job is taken.
+_TASK_NBYTES = 8 * STEP_NBYTES
 #: A window is read as fast as the one before it is used, an eighth early. Where windows are evicted, the last eighth is
 #: read when the one before it is gone, so that the page cache never holds two of them.
 _LEAD = 1 / 8
@@ -117,9 +116,9 @@ class ReadAhead:
         self._task: Task | None = None
         self._moving = False  # whether the first stretch is there
         self.stopped = False
-        if evict:
-            for file in source.files():
-                file.begin_evicting(self)
+        self._evicting = False
+        #: What a batch needs that reaches over several stretches, until it is made.
+        self._held: list[Stretch] = []
 
     def _stretches(self, legs: Iterable[Leg]) -> Generator[Stretch]:
         # The first batch waits for itself alone, the next for twice as much, and so on up to a step of reading; and
@@ -158,10 +157,15 @@ class ReadAhead:
         """Position at which the stretch that is in use ends."""
         return self._queue[0].end
 
-    def wait(self, epoch: int, position: int) -> None:
-        """Wait until everything before a position is there; stretches before its own are used up now."""
+    def wait(self, epoch: int, start: int, position: int) -> None:
+        """Wait until everything from ``start`` to before a position is there.
+
+        Stretches that begin before ``start`` and end before the position are used up now.
+        """
         begun = time.perf_counter()
         self._extend()
+        while self._held:
+            self._leave(self._held.pop())
         while self._queue:
             stretch = self._queue[0]
             while not stretch.finished:
@@ -170,8 +174,12 @@ class ReadAhead:
             self._moving = True
             if (stretch.epoch, stretch.end) >= (epoch, position):
                 break
-            self._leave(self._queue.popleft())
+            self._queue.popleft()
             self._extend()
+            if (stretch.epoch, stretch.start) >= (epoch, start):
+                self._held.append(stretch)
+            else:
+                self._leave(stretch)
         self._stats.disk_s += time.perf_counter() - begun
 
     def push(self, epoch: int, position: int) -> None:
@@ -212,9 +220,8 @@ class ReadAhead:
         stretch.begin()
         for other in queue if self._moving else ():
             other.begin()
-        for _ in range(_STEPS_A_TASK):
-            if stretch.finished or self.stopped or stretch.n_done >= due:
-                break
+        due = min(due, stretch.n_done + _TASK_NBYTES)
+        while not (stretch.finished or self.stopped or stretch.n_done >= due):
             stretch.step()
         self._stats.read_s += time.perf_counter() - begun
 
@@ -231,30 +238,54 @@ class ReadAhead:
         pool.give(self._task)
 
     def _leave(self, stretch: Stretch) -> None:
-        if not self._evict:
+        """Drop what no stretch needs that is being read ahead."""
+        if not self._evict or stretch.scattered:
             return
+        if not self._evicting:
+            self._evicting = True
+            for file in self._source.files():
+                file.begin_evicting(self)
+        runs = np.maximum(stretch.runs, self._n_staying)
+        others = [other.runs for other in (*self._queue, *self._held) if other is not stretch and not other.scattered]
+        runs = without(runs[runs[:, 0] < runs[:, 1]], np.concatenate(others) if others else runs[:0])
         self._settled()
         if self._pool is None:
-            self._drop(stretch)
+            self._drop(runs)
         else:
-            self._give(self._pool, partial(self._drop, stretch))
+            self._give(self._pool, partial(self._drop, runs))
 
-    def _drop(self, stretch: Stretch) -> None:
-        if stretch.scattered:
-            return
-        runs = np.maximum(stretch.runs, self._n_staying)
+    def _drop(self, runs: Array) -> None:
         with suppress(HyperSequenceError, OSError):  # a hint; a file that was closed has nothing to drop
-            self._source.evict(runs[runs[:, 0] < runs[:, 1]], self._chosen)
+            self._source.evict(runs, self._chosen)
 
     def close(self) -> None:
         """Stop; what the thread is doing ends soon."""
         self.stopped = True
         self._coming.close()  # it refers to us
         if self._evict:
-            for stretch in self._queue:
-                self._drop(stretch)
+            for stretch in (*self._held, *self._queue):
+                if not stretch.scattered:
+                    runs = np.maximum(stretch.runs, self._n_staying)
+                    self._drop(runs[runs[:, 0] < runs[:, 1]])
+        if self._evicting:
             for file in self._source.files():
                 file.end_evicting(self)
+
+
+def without(runs: Array, others: Array) -> Array:
+    """What of some runs is in none of the others. These may overlap; runs are rising and apart, before and after."""
+    if not len(runs) or not len(others):
+        return runs
+    others = merged(others)
+    edges = np.unique(np.concatenate((runs, others)))
+    inside = _covers(runs, edges[:-1]) & ~_covers(others, edges[:-1])
+    return merged(np.stack((edges[:-1][inside], edges[1:][inside]), axis=1))
+
+
+def _covers(runs: Array, numbers: Array) -> Array:
+    """Which numbers are in one of the runs."""
+    owner = np.searchsorted(runs[:, 0], numbers, "right") - 1
+    return (owner >= 0) & (numbers < runs[owner, 1])
 
 
 def _find(leg: Leg, start: int, stop: int) -> tuple[int, Array, bool]:
@@ -278,7 +309,7 @@ def n_records_of(runs: Array) -> int:
     return int((runs[:, 1] - runs[:, 0]).sum())
 
 
-def n_staying(sequence: HyperSequence, epoch: int, position: int) -> int:
+def n_staying(sequence: HyperSequence, epoch: int) -> int:
     """How many records of a sequence's source, from the first on, have room in memory for all epochs.
 
     Beside them there must be room for two stretches that come and go. The system would keep what was used last, though
@@ -288,14 +319,17 @@ def n_staying(sequence: HyperSequence, epoch: int, position: int) -> int:
     n_records, record_nbytes = sequence._source.n_records, max(1, sum(c.field.nbytes for c in sequence.columns))
     if n_records * record_nbytes <= allowed_nbytes() // 4:
         return n_records
-    leg = Leg(sequence, epoch, position)
-    if leg.world > 1 or position >= leg.total:  # other ranks are not done with a window when this one is
+    leg = Leg(sequence, epoch, 0)
+    if leg.world > 1 or not leg.total:  # other ranks are not done with a window when this one is
         return n_records
-    end, runs, _ = _find(leg, position, min(position + step_records(sequence._source), leg.total))
+    end, runs, _ = _find(leg, 0, min(step_records(sequence._source), leg.total))
     n_moving = n_records_of(runs)
-    n_used = min(n_records, n_moving * leg.total // (end - position))
-    room = (available_nbytes() or allowed_nbytes()) * 3 // 4 // record_nbytes
-    return n_records if n_used <= room else n_records * max(0, room - 2 * n_moving) // n_used
+    n_used = min(n_records, n_moving * leg.total // end)
+    available = available_nbytes()
+    room = (allowed_nbytes() if available is None else available) * 3 // 4 // record_nbytes
+    if n_used <= room or n_moving >= n_used:  # what is read in one go fits, or it would not be
+        return n_records
+    return n_records * max(0, room - 2 * n_moving) // n_used
 
 
 def step_records(source: Source) -> int:

@@ -81,7 +81,7 @@ class Run:
         self._pool = Threads(settings.threads, "hsq gather") if settings.threads else None
         self._reader = Threads(1, "hsq read ahead") if settings.threads else None
         epoch, position = cursor.place()
-        staying = n_staying(sequence, epoch, position) if settings.evict is None else 0
+        staying = n_staying(sequence, epoch) if settings.evict is None else 0
         self._evict = settings.evict is not False and staying < sequence._source.n_records
         coming = legs(sequence, epoch, position, end_epoch)
         self._planned = self._plan(coming)
@@ -188,7 +188,7 @@ class Run:
                 if self._jobs and not self._may_move_on(epoch, end):
                     break  # there is something to hand over meanwhile
                 job = self._begun_before_eviction(planned)
-                self._ahead.wait(epoch, end)
+                self._ahead.wait(epoch, planned.leg.position(planned.first), end)
             self._jobs.append(self._job(planned, job))
             if planned.last < self._next.last:
                 self._next = replace(self._next, first=planned.last)

@@ -19,6 +19,8 @@ STEP_NBYTES = 8 << 20
 #: How many steps ahead the disk is kept busy; with one or two, it stands still while a step is checked.
 _STEPS_AHEAD = 4
 ASKED_AHEAD_NBYTES = _STEPS_AHEAD * STEP_NBYTES
+#: More than these no disk needs, and to ask may mean to wait.
+_MOST_STEPS_AHEAD = 256
 
 
 def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], check: bool) -> Iterator[int]:
@@ -86,7 +88,7 @@ def _asked(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence
             handle.will_need(offset, length)
         coming.append(_Step(start, stop, extents, in_a_row))
         nbytes += coming[-1].nbytes
-        while len(coming) > _STEPS_AHEAD and nbytes > ASKED_AHEAD_NBYTES:
+        while (len(coming) > _STEPS_AHEAD and nbytes > ASKED_AHEAD_NBYTES) or len(coming) > _MOST_STEPS_AHEAD:
             nbytes -= coming[0].nbytes
             yield coming.popleft()
     yield from coming

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -282,10 +283,13 @@ class FileSource:
         return True
 
     def evict(self, runs: Array, chosen: Sequence[int]) -> None:
-        """Drop runs of records from the page cache."""
+        """Drop runs of records from the page cache; of blocks that they share with others, their part only."""
+        size = self.block_records
         for start, stop in runs.tolist():
-            for offset, nbytes in self.extents(start, stop, chosen):
-                self._handle.evict(offset, nbytes)
+            edges = {start, min(-(-start // size) * size, stop), max(stop // size * size, start), stop}
+            for first, last in itertools.pairwise(sorted(edges)):
+                for offset, nbytes in self.extents(first, last, chosen):
+                    self._handle.evict(offset, nbytes)
 
     def begin_evicting(self, who: object) -> None:
         """Somebody is going to evict: what is touched by chance is to come alone."""
