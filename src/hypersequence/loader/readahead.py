@@ -245,14 +245,18 @@ class ReadAhead:
             self._evicting = True
             for file in self._source.files():
                 file.begin_evicting(self)
-        runs = np.maximum(stretch.runs, self._n_staying)
-        others = [other.runs for other in (*self._queue, *self._held) if other is not stretch and not other.scattered]
-        runs = without(runs[runs[:, 0] < runs[:, 1]], np.concatenate(others) if others else runs[:0])
+        others = [other.runs for other in (*self._queue, *self._held) if not other.scattered]
+        runs = without(self._not_staying(stretch), np.concatenate([stretch.runs[:0], *others]))
         self._settled()
         if self._pool is None:
             self._drop(runs)
         else:
             self._give(self._pool, partial(self._drop, runs))
+
+    def _not_staying(self, stretch: Stretch) -> Array:
+        """Runs of a stretch that have no room in memory for all epochs."""
+        runs = np.maximum(stretch.runs, self._n_staying)
+        return runs[runs[:, 0] < runs[:, 1]]
 
     def _drop(self, runs: Array) -> None:
         with suppress(HyperSequenceError, OSError):  # a hint; a file that was closed has nothing to drop
@@ -265,8 +269,7 @@ class ReadAhead:
         if self._evict:
             for stretch in (*self._held, *self._queue):
                 if not stretch.scattered:
-                    runs = np.maximum(stretch.runs, self._n_staying)
-                    self._drop(runs[runs[:, 0] < runs[:, 1]])
+                    self._drop(self._not_staying(stretch))
         if self._evicting:
             for file in self._source.files():
                 file.end_evicting(self)
