@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,6 +176,12 @@ def test_nothing_is_dropped_that_was_read_ahead(
     nbytes = path.stat().st_size + (0 if "split" in chain else other.stat().st_size)
     assert read_nbytes() - before < 1.2 * nbytes
     assert resource.getrusage(resource.RUSAGE_SELF).ru_majflt - n_faults < 300  # it would come page by page
+
+
+@pytest.mark.parametrize("evict", ["none", "True", 3, 0.5])
+def test_what_to_drop_is_one_of_three(path: Path, evict: Any) -> None:
+    with hs.open(path) as file, pytest.raises(hs.ArgumentError, match="evict"):
+        hs.Loader(file, evict=evict)
 
 
 def test_what_is_left_of_runs() -> None:

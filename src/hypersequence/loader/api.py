@@ -94,7 +94,7 @@ class Loader:
             threads=default_threads(SPARE) if threads is None else whole_number(threads, "threads", 0, most=1024),
             prefetch=None if prefetch is None else whole_number(prefetch, "prefetch", 1, most=1 << 31),
             buffers=buffers,
-            evict=None if evict is None else bool(evict),
+            evict=one_of(evict, "evict", None, True, False),
         )
         self._salvage = SalvagingSource(seq._source) if on_corrupt == "skip_block" else None
         self._read_from = seq if self._salvage is None else seq._with(source=self._salvage)
