@@ -9,21 +9,20 @@ import stat
 import threading
 from collections.abc import Callable
 
-import numpy as np
-
 from ..errors import ClosedError, FileChangedError, FileError
-from .buffers import lease
+from .largepages import LARGE_PAGE_NBYTES, LargePages
 
 _HAS_PREAD = hasattr(os, "preadv")
 _HAS_FADVISE = hasattr(os, "posix_fadvise")
-#: What the system is asked for, or read, at a time: larger reads gain nothing and leave the processor's cache.
+#: What the system is asked for at a time.
 _PIECE_NBYTES = 2 << 20
 _WAIT_NBYTES = 512 << 10
-_LARGE_PAGE_NBYTES = 2 << 20
 #: Bytes between two columns or blocks that are read rather than left out.
 MAX_GAP_NBYTES = 64 << 10
-#: So many in a row are read ahead before it is called one: where it ends, the system has read up to 8 MiB too many.
+#: What was read ahead in a row for so long is expected to go on: a large page over its end is brought whole.
 _ROW_NBYTES = 32 << 20
+#: Of less than this the large pages over its edges would be too large a part.
+_SHARED_NBYTES = 2 * LARGE_PAGE_NBYTES
 
 
 class _Descriptor:
@@ -75,6 +74,8 @@ class FileHandle:
         #: Where the bytes that were last read ahead, or evicted, in a row begin and end.
         self._row = self._evicted = (0, 0)
         self._evicting: set[int] = set()
+        self._large_pages: LargePages | None = None
+        self._has_large_pages = True  # as far as is known
         self._lock = threading.Lock()  # only for systems without pread
 
     def map(self) -> memoryview:
@@ -167,19 +168,50 @@ class FileHandle:
         for start in range(offset, offset + nbytes, _WAIT_NBYTES):
             self.read(min(start + _WAIT_NBYTES, offset + nbytes) - 1, 1)
 
-    def in_a_row(self, offset: int, nbytes: int) -> bool:
-        """Note what is read ahead next, and tell whether it goes on a long row of such."""
-        start, end = self._row
-        if not 0 <= offset - end <= MAX_GAP_NBYTES:
-            start = offset
-        self._row = (start, offset + nbytes)
-        return offset - start >= _ROW_NBYTES
+    def large_pages(self, offset: int, nbytes: int, goes_on: bool, shared: bool) -> tuple[int, int]:
+        """Where the large pages begin and end that are to be brought whole for what is read ahead next.
 
-    def read_through(self, offset: int, nbytes: int) -> None:
-        """Bring bytes into the page cache by reading them one piece after the other into memory that is used again."""
-        piece = lease((min(nbytes, _PIECE_NBYTES),), np.dtype(np.uint8)).data
-        for start in range(offset, offset + nbytes, _PIECE_NBYTES):
-            self._read_some(piece[: min(_PIECE_NBYTES, offset + nbytes - start)], start)
+        Those that lie in it; and those over its edges, if it goes on what was read ahead before, if what lies behind is
+        read ahead next, or is expected to after a long row, and if neighbours are read some time as well.
+
+        Args:
+            offset: Where it begins.
+            nbytes: Its length.
+            goes_on: Whether what lies behind is read ahead next.
+            shared: Whether neighbours are read some time, and find there what was brought.
+        """
+        row, end = self._row
+        follows = 0 <= offset - end <= MAX_GAP_NBYTES
+        row, end = row if follows else offset, offset + nbytes
+        self._row = (row, end)
+        if self._mapped is None or not self._has_large_pages:  # reads without a mapping would go on behind each of them
+            return offset, offset
+        in_a_row = end - row > _ROW_NBYTES
+        shared = nbytes >= _SHARED_NBYTES and shared and not self._evicting
+        # What is evicted goes in the same rows; of two that meet by chance, one goes while the other is still needed.
+        before = shared or in_a_row or (follows and not self._evicting)
+        behind = shared or in_a_row or goes_on or end == self.nbytes
+        first, last = offset // LARGE_PAGE_NBYTES, end // LARGE_PAGE_NBYTES
+        first += not before and offset % LARGE_PAGE_NBYTES > 0
+        last += behind and end % LARGE_PAGE_NBYTES > 0
+        if first >= last:
+            return offset, offset
+        return first * LARGE_PAGE_NBYTES, min(last * LARGE_PAGE_NBYTES, self.nbytes)
+
+    def bring(self, start: int, end: int) -> None:
+        """Wait until large pages are in the page cache; where the system has none, until their bytes are."""
+        descriptor = self._open()
+        if self._has_large_pages:
+            try:
+                # Two threads may make one each; the second stays.
+                pages = self._large_pages or LargePages(descriptor.number, self.nbytes)
+                self._large_pages = pages
+                pages.bring(start, end)
+                return
+            except OSError as error:  # whoever reads the bytes meets what is wrong with the disk again
+                self._has_large_pages = error.errno not in (errno.ENOSYS, errno.EINVAL)
+        self.will_need(start, end - start)
+        self.wait_for(start, end - start)
 
     def begin_evicting(self, who: object) -> None:
         """Have pages of the mapping that are touched come alone, or they bring megabytes that nobody evicts again."""
@@ -203,7 +235,7 @@ class FileHandle:
         row, end = self._evicted
         if 0 <= offset - end <= MAX_GAP_NBYTES:
             # The system keeps its large pages as one: who lay across the end of what was evicted last is still there.
-            first = max(row, offset // _LARGE_PAGE_NBYTES * _LARGE_PAGE_NBYTES)
+            first = max(row, offset // LARGE_PAGE_NBYTES * LARGE_PAGE_NBYTES)
         else:
             row = first
         self._evicted = (row, offset + nbytes)
@@ -219,7 +251,7 @@ class FileHandle:
     def close(self) -> None:
         """Give the descriptor back when the last read that is under way has ended; the mapping, with its last array."""
         self._descriptor = None
-        self.mapping = self._mapped = None
+        self.mapping = self._mapped = self._large_pages = None
 
     @property
     def closed(self) -> bool:

@@ -26,9 +26,8 @@ _MOST_STEPS_AHEAD = 256
 def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], check: bool) -> Iterator[int]:
     """Bring runs of records into the page cache, step by step.
 
-    The system is asked for coming steps early. In a long row they are read instead, piece by piece, which it meets with
-    read-ahead of its own and large pages. A step ends when its bytes have arrived. Every call that waits lets other
-    threads run.
+    Large pages are brought one after the other; for what lies beside them the system is asked some steps early. A step
+    ends when its bytes have arrived. Every call that waits lets other threads run.
 
     Args:
         source: The file.
@@ -50,11 +49,10 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
     yield 0
     for step in () if first is None else chain((first,), steps):
         handle.ensure_whole()
-        for offset, nbytes in step.extents:
-            if step.in_a_row:
-                handle.read_through(offset, nbytes)
-            else:
-                handle.wait_for(offset, nbytes)
+        for begin, end in step.large:
+            handle.bring(begin, end)
+        for offset, nbytes in step.asked:
+            handle.wait_for(offset, nbytes)
         if check:
             try:
                 source.check(step.start, step.stop, chosen)
@@ -64,42 +62,52 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
 
 
 class _Step(NamedTuple):
-    """Consecutive records, their offsets and numbers of bytes, and whether these go on a long row."""
+    """Consecutive records, their bytes, and where these lie: large pages, and offsets and lengths beside them."""
 
     start: int
     stop: int
-    extents: list[tuple[int, int]]
-    in_a_row: bool
-
-    @property
-    def nbytes(self) -> int:
-        """How much that is."""
-        return sum(nbytes for _, nbytes in self.extents)
+    nbytes: int
+    large: list[tuple[int, int]]
+    asked: list[tuple[int, int]]
 
 
 def _asked(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int]) -> Iterator[_Step]:
-    """Steps in turn, each when the system was asked for those behind it, as far as they will not be read in a row."""
+    """Steps in turn, each when the system was asked for those behind it, but for large pages."""
     coming: deque[_Step] = deque()
     nbytes = 0
-    for start, stop in _steps(source, runs):
-        extents = source.extents(start, stop, chosen)
-        in_a_row = len(extents) == 1 and handle.in_a_row(*extents[0])
-        for offset, length in () if in_a_row else extents:
+    for start, stop, goes_on in _steps(source, runs):
+        step = _step(source, handle, start, stop, chosen, goes_on)
+        for offset, length in step.asked:
             handle.will_need(offset, length)
-        coming.append(_Step(start, stop, extents, in_a_row))
-        nbytes += coming[-1].nbytes
+        coming.append(step)
+        nbytes += step.nbytes
         while (len(coming) > _STEPS_AHEAD and nbytes > ASKED_AHEAD_NBYTES) or len(coming) > _MOST_STEPS_AHEAD:
             nbytes -= coming[0].nbytes
             yield coming.popleft()
     yield from coming
 
 
-def _steps(source: FileSource, runs: Array) -> Iterator[tuple[int, int]]:
-    """Ranges of records of about one step each, ending with blocks where they can."""
+def _step(source: FileSource, handle: FileHandle, start: int, stop: int, chosen: Sequence[int], goes_on: bool) -> _Step:
+    """Where consecutive records lie."""
+    step, n_columns = _Step(start, stop, 0, [], []), len(source.schema.columns)
+    extents = source.extents(start, stop, chosen)
+    for offset, nbytes in extents:
+        first, last = handle.large_pages(offset, nbytes, goes_on and len(extents) == 1, len(chosen) == n_columns)
+        end = offset + nbytes
+        if first < last:
+            step.large.append((first, last))
+            step.asked.extend((at, to - at) for at, to in ((offset, first), (last, end)) if at < to)
+        else:
+            step.asked.append((offset, nbytes))
+    return step._replace(nbytes=sum(nbytes for _, nbytes in extents))
+
+
+def _steps(source: FileSource, runs: Array) -> Iterator[tuple[int, int, bool]]:
+    """Ranges of records of about one step each, ending with blocks where they can, and whether their run goes on."""
     block_nbytes = max(1, source.stored.stride)
     size = source.block_records * max(1, STEP_NBYTES // block_nbytes)
     for start, stop in runs.tolist():
         while start < stop:
             end = min(stop, start - start % size + size)
-            yield start, end
+            yield start, end, end < stop
             start = end
