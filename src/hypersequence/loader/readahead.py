@@ -19,7 +19,7 @@ from ..order import merged
 from ..schema import Array
 from ..sequence import HyperSequence
 from ..source import Source
-from ..source.readahead import ASKED_AHEAD_NBYTES, STEP_NBYTES
+from ..source.readahead import ASKED_AHEAD_NBYTES, STEP_NBYTES, Beside
 from .legs import Leg
 from .memory import allowed_nbytes, available_nbytes
 from .stats import LoaderStats
@@ -53,6 +53,7 @@ class Stretch:
         scattered: bool,
         look: bool,
         alone: bool,
+        beside: Beside,
     ) -> None:
         self.epoch, self.start, self.end, self.runs, self.scattered = epoch, start, end, runs, scattered
         self.nbytes = n_records_of(runs) * source.schema.record_nbytes
@@ -63,7 +64,7 @@ class Stretch:
         # Checked as it comes, while it is in the processor's cache and the disk is at work. But a window that several
         # ranks read is checked by those who gather from it, each its own part.
         check = alone or self.nbytes <= _AHEAD_NBYTES
-        self._steps: Iterator[int] = iter(()) if self.finished else source.load(runs, chosen, check)
+        self._steps: Iterator[int] = iter(()) if self.finished else source.load(runs, chosen, check, beside)
 
     def goes_on(self, runs: Array) -> bool:
         """Whether runs begin where these end."""
@@ -93,6 +94,7 @@ class ReadAhead:
         chosen: Its columns.
         legs: The epochs to come.
         pool: One thread, or ``None`` to read only when a batch needs it.
+        beside: One more for half of what is read.
         evict: Whether stretches that are used up are dropped from the page cache.
         n_staying: So many records, from the first on, are not dropped.
         stats: Where times are counted.
@@ -104,12 +106,13 @@ class ReadAhead:
         chosen: tuple[int, ...],
         legs: Iterable[Leg],
         pool: Threads | None,
+        beside: Threads | None,
         evict: bool,
         n_staying: int,
         stats: LoaderStats,
     ) -> None:
         self._source, self._chosen, self._pool, self._evict, self._stats = source, chosen, pool, evict, stats
-        self._n_staying = n_staying
+        self._n_staying, self._beside = n_staying, _by(beside)
         self._size = step_records(source)
         self._coming = self._stretches(legs)
         self._queue: deque[Stretch] = deque()
@@ -134,7 +137,8 @@ class ReadAhead:
                 # What is evicted as it is used is not there; and asking would leave a trace each time. Nor is what
                 # follows bytes that were not: the system's own read-ahead may have some of it there, but not all.
                 look = not self._evict and (stretch is None or stretch.was_there or not stretch.goes_on(found[1]))
-                stretch = Stretch(self._source, self._chosen, leg.epoch, position, *found, look, leg.world == 1)
+                alone = leg.world == 1
+                stretch = Stretch(self._source, self._chosen, leg.epoch, position, *found, look, alone, self._beside)
                 yield stretch
                 position = stretch.end
                 limit = min(2 * limit, _MAX_GROWTH * self._size) if stretch.was_there else self._size
@@ -273,6 +277,18 @@ class ReadAhead:
         if self._evicting:
             for file in self._source.files():
                 file.end_evicting(self)
+
+
+def _by(pool: Threads | None) -> Beside:
+    """What has a thread run something, if there is one, before whoever waits for it does."""
+
+    def beside(function: Callable[[], object]) -> Callable[[], object]:
+        task = Task(function)
+        if pool is not None:
+            pool.give(task)
+        return task.wait
+
+    return beside
 
 
 def without(runs: Array, others: Array) -> Array:

@@ -79,16 +79,23 @@ class Run:
             nbytes = self._job_batches * (batch_nbytes + 64 * len(sequence.columns))
             self._memory = Ring(self._n_jobs + 2, nbytes, allocate).take
         self._pool = Threads(settings.threads, "hsq gather") if settings.threads else None
-        self._reader = Threads(1, "hsq read ahead") if settings.threads else None
+        # Two of one thread each, since the first gives work to the second.
+        self._reader, self._beside = [Threads(1, "hsq read ahead") if settings.threads else None for _ in range(2)]
         epoch, position = cursor.place()
         staying = n_staying(sequence, epoch) if settings.evict is None else 0
         self._evict = settings.evict is not False and staying < sequence._source.n_records
         coming = legs(sequence, epoch, position, end_epoch)
         self._planned = self._plan(coming)
         self._next: _Planned | None = next(self._planned, None)
-        ahead_of = legs(sequence, epoch, position, end_epoch)
         self._ahead = ReadAhead(
-            sequence._source, sequence._delivery.chosen, ahead_of, self._reader, self._evict, staying, stats
+            sequence._source,
+            sequence._delivery.chosen,
+            legs(sequence, epoch, position, end_epoch),
+            self._reader,
+            self._beside,
+            self._evict,
+            staying,
+            stats,
         )
         self._jobs: deque[Job | Inline] = deque()
         self._current: Job | Inline | None = None
@@ -247,6 +254,6 @@ class Run:
         self._planned.close()  # it refers to us; without this, memory would wait for the garbage collector
         for job in self._jobs:
             job.cancel()
-        for pool in (self._pool, self._reader):
+        for pool in (self._pool, self._reader, self._beside):
             if pool is not None:
                 pool.close()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ..errors import ChecksumError
 from ..schema import Array
 from .handle import FileHandle
+from .largepages import LARGE_PAGE_NBYTES
 
 if TYPE_CHECKING:
     from .reader import FileSource
@@ -23,7 +25,13 @@ ASKED_AHEAD_NBYTES = _STEPS_AHEAD * STEP_NBYTES
 _MOST_STEPS_AHEAD = 256
 
 
-def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], check: bool) -> Iterator[int]:
+#: Has another thread run something, and returns what waits for that; or runs it where it is waited for.
+Beside: TypeAlias = Callable[[Callable[[], object]], Callable[[], object]]
+
+
+def load(
+    source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], check: bool, beside: Beside
+) -> Iterator[int]:
     """Bring runs of records into the page cache, step by step.
 
     Large pages are brought one after the other; for what lies beside them the system is asked some steps early. A step
@@ -35,6 +43,7 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
         runs: Rows of ``[first, last + 1]``, rising and apart.
         chosen: Column numbers.
         check: Whether to check them as they come; else that is left to whoever reads them.
+        beside: Another thread to bring half of the large pages, so that a disk far away has two requests at a time.
 
     Yields:
         0 when the first steps are on their way; then the bytes of each step that is there.
@@ -50,7 +59,11 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
     for step in () if first is None else chain((first,), steps):
         handle.ensure_whole()
         for begin, end in step.large:
-            handle.bring(begin, end)
+            middle = begin + -(-(end - begin) // (2 * LARGE_PAGE_NBYTES)) * LARGE_PAGE_NBYTES
+            done = beside(partial(handle.bring, middle, end)) if middle < end else None
+            handle.bring(begin, middle)
+            if done is not None:
+                done()
         for offset, nbytes in step.asked:
             handle.wait_for(offset, nbytes)
         if check:
