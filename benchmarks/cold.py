@@ -20,6 +20,7 @@ import numpy as np
 
 import hypersequence as hs
 
+from .compare.disk import read_directly
 from .measure import RECORDS, folder, forget, ratio, row
 
 TOTAL_NBYTES = 1 << 30
@@ -59,14 +60,8 @@ def write(path: Path, shape: tuple[int, ...], nbytes: int) -> Path:
 
 def direct(path: Path, nbytes: int) -> float:
     """Seconds that the disk takes for so many bytes in a row, past the page cache."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
-    buffer = mmap.mmap(-1, READ_NBYTES)
-    begun = time.perf_counter()
-    for offset in range(0, nbytes // READ_NBYTES * READ_NBYTES, READ_NBYTES):
-        os.preadv(descriptor, [buffer], offset)
-    seconds = time.perf_counter() - begun
-    os.close(descriptor)
-    return seconds * nbytes / (nbytes // READ_NBYTES * READ_NBYTES)
+    found, seconds = read_directly(path, nbytes)
+    return seconds * nbytes / found
 
 
 def system(path: Path, nbytes: int) -> float:

@@ -119,9 +119,10 @@ class ReadAhead:
         self._task: Task | None = None
         self._moving = False  # whether the first stretch is there
         self.stopped = False
-        self._evicting = False
         #: What a batch needs that reaches over several stretches, until it is made.
         self._held: list[Stretch] = []
+        for file in source.files() if evict else ():  # from the beginning: what comes too much now would stay
+            file.begin_evicting(self)
 
     def _stretches(self, legs: Iterable[Leg]) -> Generator[Stretch]:
         # The first batch waits for itself alone, the next for twice as much, and so on up to a step of reading; and
@@ -245,10 +246,6 @@ class ReadAhead:
         """Drop what no stretch needs that is being read ahead."""
         if not self._evict or stretch.scattered:
             return
-        if not self._evicting:
-            self._evicting = True
-            for file in self._source.files():
-                file.begin_evicting(self)
         others = [other.runs for other in (*self._queue, *self._held) if not other.scattered]
         runs = without(self._not_staying(stretch), np.concatenate([stretch.runs[:0], *others]))
         self._settled()
@@ -274,7 +271,6 @@ class ReadAhead:
             for stretch in (*self._held, *self._queue):
                 if not stretch.scattered:
                     self._drop(self._not_staying(stretch))
-        if self._evicting:
             for file in self._source.files():
                 file.end_evicting(self)
 
