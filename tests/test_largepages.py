@@ -1,0 +1,219 @@
+"""Reading ahead by large pages: exactly what is wanted, nothing left behind, and another way wherever it is refused."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import hypersequence as hs
+from hypersequence.source import largepages
+from hypersequence.source.handle import FileHandle
+from hypersequence.source.largepages import LARGE_PAGE_NBYTES, LargePages
+from test_loader import forget, resident_nbytes
+
+on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux what is in the page cache")
+
+MIB = 1 << 20
+N = 600
+RECORD = (125, 1000)  # half a megabyte, so that blocks begin anywhere
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 MB: 600 records and their numbers, blocks of 8 MB."""
+    path = tmp_path_factory.mktemp("large") / "large.hsq"
+    with hs.HyperSequenceWriter(path, 4) as writer:
+        for number in range(N):
+            writer.append(np.full(RECORD, number, np.float32), number)
+    return path
+
+
+@pytest.fixture
+def cold(path: Path) -> Path:
+    forget(path)
+    return path
+
+
+def numbers(loader: hs.Loader) -> list[int]:
+    """The records of an epoch, which are what they should be."""
+    found: list[int] = []
+    for x, y in loader:
+        assert (x == y[:, None, None]).all()
+        found += y.tolist()
+    return found
+
+
+def n_mappings(path: Path) -> int:
+    return sum(line.rstrip().endswith(str(path)) for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+def opened(path: Path) -> FileHandle:
+    handle = FileHandle(str(path))
+    handle.map()
+    return handle
+
+
+def brings(monkeypatch: pytest.MonkeyPatch, failing: int = 0) -> list[tuple[int, int]]:
+    """What large pages are asked for; with an error instead, if one is given."""
+    asked: list[tuple[int, int]] = []
+    bring = LargePages.bring
+
+    def noting(pages: LargePages, start: int, end: int) -> None:
+        asked.append((start, end))
+        if failing:
+            raise OSError(failing, os.strerror(failing))
+        bring(pages, start, end)
+
+    monkeypatch.setattr(LargePages, "bring", noting)
+    return asked
+
+
+# --- what is brought -------------------------------------------------------------------------------------------------
+
+
+@on_linux
+def test_large_pages_come_and_nothing_around_them(cold: Path) -> None:
+    handle = opened(cold)
+    handle.bring(4 * MIB, 10 * MIB)
+    assert resident_nbytes(cold) == 6 * MIB
+    end = handle.nbytes
+    handle.bring(end // LARGE_PAGE_NBYTES * LARGE_PAGE_NBYTES, end)  # the last is shorter
+    assert 6 * MIB + end % LARGE_PAGE_NBYTES <= resident_nbytes(cold) <= 8 * MIB
+    handle.close()
+
+
+@pytest.mark.parametrize("order", ["file", "window", "batch", "record"])
+@pytest.mark.parametrize("options", [{}, {"evict": True}, {"threads": 0}], ids=str)
+def test_every_order_is_delivered_as_a_plain_sequence_has_it(cold: Path, order: str, options: dict[str, Any]) -> None:
+    with hs.open(cold) as file:
+        seq = file if order == "file" else file.shuffled(5, by=order, window=40 * MIB)
+        expected = [int(n) for _, y in seq.fields("outputs") for n in y]
+        forget(cold)
+        assert numbers(hs.Loader(seq, **options)) == expected
+
+
+@on_linux
+def test_an_epoch_in_windows_reads_by_large_pages(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = brings(monkeypatch)
+    with hs.open(cold) as file:
+        assert sorted(numbers(hs.Loader(file.shuffled(1, window=40 * MIB)))) == list(range(N))
+    assert all(start % LARGE_PAGE_NBYTES == 0 and start < end for start, end in asked)
+    covered = {page for start, end in asked for page in range(start, end, LARGE_PAGE_NBYTES)}
+    assert len(covered) > 0.9 * cold.stat().st_size / LARGE_PAGE_NBYTES
+
+
+@on_linux
+def test_what_is_evicted_was_read_once(cold: Path) -> None:
+    def read_nbytes() -> int:
+        [line] = [line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("read_bytes")]
+        return int(line.split()[1])
+
+    before = read_nbytes()
+    with hs.open(cold) as file:
+        assert len(numbers(hs.Loader(file.shuffled(1, window=40 * MIB), evict=True))) == N
+    # Small pages over edges of blocks come twice, and the system reads around some of them.
+    assert read_nbytes() - before < 1.1 * cold.stat().st_size
+
+
+@given(
+    wanted=st.lists(st.tuples(st.integers(0, 299 * MIB), st.integers(1, 40 * MIB), st.booleans(), st.booleans())),
+    evicting=st.booleans(),
+)
+def test_large_pages_lie_in_what_is_wanted_or_over_its_edges(
+    path: Path, wanted: list[tuple[int, int, bool, bool]], evicting: bool
+) -> None:
+    handle = opened(path)
+    if evicting:
+        handle.begin_evicting(wanted)
+    for offset, nbytes, goes_on, shared in wanted:
+        nbytes = min(nbytes, handle.nbytes - offset)
+        start, end = handle.large_pages(offset, nbytes, goes_on, shared)
+        if start == end:
+            continue
+        assert start % LARGE_PAGE_NBYTES == 0 and (end % LARGE_PAGE_NBYTES == 0 or end == handle.nbytes)
+        assert offset - LARGE_PAGE_NBYTES < start < end < offset + nbytes + LARGE_PAGE_NBYTES
+        assert max(start, offset) < min(end, offset + nbytes)
+    handle.close()
+
+
+# --- nothing is left behind ------------------------------------------------------------------------------------------
+
+
+@on_linux
+def test_no_descriptor_is_needed_and_the_mapping_goes_with_the_file(cold: Path) -> None:
+    descriptors = Path("/proc/self/fd")
+    with hs.open(cold) as file:
+        before, mapped = len(list(descriptors.iterdir())), n_mappings(cold)
+        assert len(numbers(hs.Loader(file))) == N
+        assert len(list(descriptors.iterdir())) == before
+        assert n_mappings(cold) <= mapped + 1
+    assert n_mappings(cold) == 0
+
+
+@on_linux
+def test_a_child_process_reads_by_large_pages_of_its_own(cold: Path) -> None:
+    with hs.open(cold) as file:
+        loader = hs.Loader(file)
+        assert len(numbers(loader)) == N
+        forget(cold)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if len(numbers(hs.Loader(file))) == N else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert len(numbers(hs.Loader(file))) == N
+
+
+# --- another way -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
+def test_a_system_without_them_is_asked_once(cold: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    asked = brings(monkeypatch, failing=number)
+    with hs.open(cold) as file:
+        seq = file.shuffled(1, window=40 * MIB)
+        assert sorted(numbers(hs.Loader(seq))) == list(range(N))
+        n_asked = len(asked)
+        assert sorted(numbers(hs.Loader(seq.at_epoch(1)))) == list(range(N))
+    assert n_asked <= 8  # steps that were planned before that was known
+    assert len(asked) == n_asked
+
+
+def test_without_the_c_library_everything_is_read_the_other_way(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(largepages, "_libc", None)
+    with hs.open(cold) as file:
+        assert sorted(numbers(hs.Loader(file.shuffled(1, window=40 * MIB)))) == list(range(N))
+
+
+@pytest.mark.parametrize("number", [errno.EFAULT, errno.EIO, errno.ENOMEM])
+def test_a_failure_is_of_that_stretch_alone(cold: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    asked = brings(monkeypatch, failing=number)
+    with hs.open(cold) as file:
+        assert sorted(numbers(hs.Loader(file.shuffled(1, window=40 * MIB)))) == list(range(N))
+    assert len(asked) > 20
+
+
+@on_linux
+def test_bytes_behind_the_end_of_a_truncated_file_are_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "short.bin"
+    path.write_bytes(bytes(8 * MIB))
+    with path.open("rb") as file:
+        pages = LargePages(file.fileno(), 8 * MIB)  # needs no descriptor from now on
+    os.truncate(path, 3 * MIB)
+    pages.bring(0, 2 * MIB)
+    with pytest.raises(OSError, match="EFAULT"):  # and the process lives
+        pages.bring(4 * MIB, 8 * MIB)
+
+
+def test_without_a_mapping_none_are_brought(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = brings(monkeypatch)
+    with hs.open(cold, use_mmap=False) as file:
+        assert sorted(numbers(hs.Loader(file.shuffled(1, window=40 * MIB)))) == list(range(N))
+    assert asked == []
