@@ -22,10 +22,16 @@ class Shuffle:
         how: The call or setting, in a few words.
         by_record: Whether its maker promises an order in which any record may follow any other, over all records;
             ``check`` measures what comes of it.
+        within: Only of data of so many bytes at most.
     """
 
     how: str
     by_record: bool
+    within: int | None = None
+
+    def promises(self, workload: Workload) -> bool:
+        """Whether any record of a workload may follow any other."""
+        return self.by_record and (self.within is None or workload.record_nbytes * workload.n_records <= self.within)
 
 
 @dataclass(frozen=True)

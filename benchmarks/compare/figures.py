@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from .results import Results, Row
@@ -13,6 +14,8 @@ from .workloads import names, workload
 OURS = "HyperSequence"
 #: Ours that goes in every group of contenders, beside the limit.
 REFERENCE = "HyperSequence, Loader into buffers"
+#: Ours as it is without being told anything: batches whose memory is the consumer's, so that a copy is owed.
+DEFAULT = "HyperSequence, Loader"
 #: What one copy of the same bytes takes.
 COPY = "one copy"
 #: Beside which contenders are shown.
@@ -84,7 +87,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Cold:
-    """A contender's figures with files on disk; ``ratio`` is to the disk's own rate right before, on the same files."""
+    """A contender's figures with files on disk; ``ratio`` is to the disk's own rate right before, on the same files.
+
+    ``then_gb`` is without the first batch, which has what is done once: compiling, filling buffers, reading a window.
+    """
 
     contender: str
     n: int
@@ -94,6 +100,7 @@ class Cold:
     ratio: float
     disk_gb: float
     first_s: float
+    then_gb: float | None
     cpu_s: float
 
 
@@ -144,6 +151,8 @@ class Figures:
         consumed = _by_contender(row for row in rows if row["mode"] == "consumed")
         handed = _by_contender(row for row in rows if row["mode"] == "handed")
         limit, ours, copy = (_of_rounds(consumed.get(who, []), nbytes) for who in (LIMIT[order], REFERENCE, COPY))
+        if order == "shuffled":
+            limit = _of_rounds([self._without_orders(row, name) for row in consumed.get(LIMIT[order], [])], nbytes)
         figures: list[Figure] = []
         for contender, mine in consumed.items():
             rates = [_gb(row, nbytes) for row in mine]
@@ -169,6 +178,21 @@ class Figures:
             )
         return sorted(figures, key=lambda figure: -figure.gb)
 
+    def _without_orders(self, row: Row, name: str) -> Row:
+        """A pass of the limit without the time in which it made the orders of further epochs.
+
+        That is what the first batch took, but for the batch itself: gathering is the limit, not how an order is made.
+        """
+        batch = workload(name).batch
+        n_records = self._find("write", name, "memmap")["records"] // batch * batch
+        orders = (row["records"] + batch - 1) // n_records
+        an_order = max(0.0, row["first_s"] - row["seconds"] * batch / row["records"])
+        return {**row, "seconds": row["seconds"] - orders * an_order}
+
+    def _find(self, stage: str, name: str, contender: str) -> Row:
+        key = (stage, name, contender)
+        return next(row for row in self._rows if (row["stage"], row.get("workload"), row.get("contender")) == key)
+
     def checks(self, name: str, order: str) -> dict[str, Row]:
         """What came of an epoch of each contender."""
         return {row["contender"]: row for row in self._of("check", name, order)}
@@ -188,7 +212,7 @@ class Figures:
 
     def cold(self, name: str, order: str) -> list[Cold]:
         """The contenders with files on disk, the fastest first."""
-        nbytes = workload(name).record_nbytes
+        nbytes, batch = workload(name).record_nbytes, workload(name).batch
         found: list[Cold] = []
         for contender, mine in _by_contender(self._of("cold", name, order)).items():
             rates = [_gb(row, nbytes) for row in mine]
@@ -203,6 +227,7 @@ class Figures:
                     ratio=statistics.median(rate / beside for rate, beside in zip(rates, disk, strict=True)),
                     disk_gb=statistics.median(disk),
                     first_s=statistics.median(row.get("open_s", 0) + row["first_s"] for row in mine),
+                    then_gb=_median([row for row in mine if row["records"] > batch], partial(_then, batch, nbytes)),
                     cpu_s=statistics.median(row["cpu_s"] / (row["cpu_records"] * nbytes / 1e9) for row in mine),
                 )
             )
@@ -312,6 +337,11 @@ def _by_contender(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 def _gb(row: Row, nbytes: int) -> float:
     return row["records"] * nbytes / row["seconds"] / 1e9
+
+
+def _then(batch: int, nbytes: int, row: Row) -> float:
+    """GB/s behind the first batch."""
+    return (row["records"] - batch) * nbytes / (row["seconds"] - row["first_s"]) / 1e9
 
 
 def _of_rounds(rows: list[Row], nbytes: int) -> dict[tuple[str, int], float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .figures import OURS, REFERENCE, Figure, Figures, system
+from .figures import DEFAULT, OURS, REFERENCE, Figure, Figures, system
 from .results import Row
 from .systems import contenders
 from .workloads import workload
@@ -28,13 +28,11 @@ def draw(figures: Figures, docs: Path) -> None:
     mpl.use("Agg")
     names = [name for name in figures.workloads() if figures.hot(name, "shuffled")]
     bars = {name: _from_memory(figures.hot(name, "shuffled")) for name in names}
-    title = (
-        "Shuffled, files in memory: into the consumer's buffers, as a share of the limit (dashed) in the same rounds"
-    )
+    title = "Shuffled, files in memory: as a share of NumPy's gather (dashed) in the same rounds; logarithmic"
     _panels(bars, title, docs / "compare-shuffled.png")
     names = [name for name in figures.workloads() if figures.cold(name, "shuffled")]
     bars = {name: _from_disk(figures, name) for name in names}
-    title = "Shuffled, files on disk: as a share of what the disk gives by itself (dashed) right before"
+    title = "Shuffled, files on disk: as a share of what the disk gives by itself (dashed) right before; logarithmic"
     _panels(bars, title, docs / "compare-disk.png")
 
 
@@ -82,7 +80,7 @@ def _from_memory(hot: list[Figure]) -> list[Bar]:
     best: dict[str, Bar] = {}
     for each in sorted(hot, key=lambda each: (not each.by_record, -(each.to_limit or 0))):
         if not each.is_limit and each.to_limit is not None and not _is_another_of_ours(each.contender):
-            label = f"{system(each.contender)}, by hand" if each.is_loop else system(each.contender)
+            label = f"{system(each.contender)}, by hand" if each.is_loop else _label(each.contender)
             best.setdefault(label, Bar(label, each.to_limit, _colour(each.contender, each.check)))
     return list(best.values())
 
@@ -96,14 +94,18 @@ def _from_disk(figures: Figures, name: str) -> list[Bar]:
         check = checks.get(each.contender)
         known = check is not None and each.contender in ways and not _is_another_of_ours(each.contender)
         if known and check["kind"] != "limit":
-            label = f"{system(each.contender)}, by hand" if check["kind"] == "loop" else system(each.contender)
+            label = f"{system(each.contender)}, by hand" if check["kind"] == "loop" else _label(each.contender)
             best.setdefault(label, Bar(label, each.ratio, _colour(each.contender, check)))
     return list(best.values())
 
 
+def _label(contender: str) -> str:
+    return {REFERENCE: "HyperSequence, into buffers", DEFAULT: "HyperSequence"}.get(contender, system(contender))
+
+
 def _is_another_of_ours(contender: str) -> bool:
-    """Ours, and not the default."""
-    return system(contender) == OURS and contender != REFERENCE
+    """Ours, and neither as it comes nor into buffers."""
+    return system(contender) == OURS and contender not in (REFERENCE, DEFAULT)
 
 
 def _colour(contender: str, check: Row) -> str:

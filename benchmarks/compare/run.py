@@ -149,7 +149,8 @@ class Comparison:
                 with self._trying(**key), self._opened(each, name, order) as worker:
                     answer = worker.ask("check", n_written=self._n_written(name, each), seconds=3)
                     how = each.shuffle if order == "shuffled" else None
-                    said = {"how": how.how, "by_record": how.by_record} if how else {}
+                    promised = how is not None and how.promises(workload(name, self._form.share))
+                    said = {"how": how.how, "by_record": promised} if how else {}
                     self._results.add(
                         **key, **answer, **said, note=each.note, device_ready=each.device_ready, kind=each.kind
                     )

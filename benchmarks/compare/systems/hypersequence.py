@@ -64,7 +64,7 @@ def keras(workload: Workload, folder: Path, order: Order) -> Epochs:
     return epoch
 
 
-_WINDOW = Shuffle("shuffled(seed), the default", True)
+_WINDOW = Shuffle("shuffled(seed), the default: windows of 512 MiB", True, within=512 << 20)
 _RECORD = Shuffle('shuffled(seed, by="record")', True)
 _BATCH = Shuffle('shuffled(seed, by="batch")', False)
 CONTENDERS = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from ..workloads import Pair, Records, Workload
 from .memmap import batches_of_numbers
 
 _NAME = "data.lance"
+#: LanceDB sorts what it shuffles, in 100 MB unless told otherwise, which eight million records do not fit.
+_SORT_NBYTES = 4 << 30
 
 
 def write(workload: Workload, records: Records, folder: Path) -> None:
@@ -159,6 +162,7 @@ def permutation(workload: Workload, folder: Path, order: Order) -> Epochs:
     import lancedb
     from lancedb.permutation import Permutation, permutation_builder
 
+    os.environ["LANCEDB_PERM_BUILDER_MEMORY_LIMIT"] = str(_SORT_NBYTES)
     table = lancedb.connect(str(folder)).open_table("data")
 
     def epoch(number: int) -> Iterator[Pair]:
@@ -179,6 +183,7 @@ def streaming(workload: Workload, folder: Path, order: Order) -> Epochs:
     from lancedb.streaming import StreamingDataset
 
     warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor does anybody write to it
+    os.environ["LANCEDB_PERM_BUILDER_MEMORY_LIMIT"] = str(_SORT_NBYTES)
     table = lancedb.connect(str(folder)).open_table("data")
 
     def rows(batch: Any) -> list[tuple[Any, Any]]:

@@ -160,7 +160,9 @@ class Memmap:
     def __getitem__(self, index: Any) -> tuple[Any, Any]:
         import torch
 
-        return torch.from_numpy(np.array(self.x[index])), torch.from_numpy(np.array(self.y[index]))
+        # A record is a view of the file, which PyTorch must not write to; a batch by its numbers is a copy already.
+        own = np.asarray if isinstance(index, list) else np.array
+        return torch.from_numpy(own(self.x[index])), torch.from_numpy(own(self.y[index]))
 
 
 def loader(batched: bool, workers: int) -> Callable[[Workload, Path, Order], Epochs]:

@@ -16,6 +16,7 @@ from . import memmap
 N_FILES = 10
 #: The buffer of TensorFlow's introductory guides.
 BUFFER = 10_000
+_BUFFER_NBYTES = 256 << 20
 
 
 def write(workload: Workload, records: Records, folder: Path) -> None:
@@ -34,12 +35,17 @@ def write(workload: Workload, records: Records, folder: Path) -> None:
                 writer.write(tf.train.Example(features=features).SerializeToString())
 
 
-def read(buffer: int | None) -> Callable[[Workload, Path, Order], Epochs]:
+def buffer(workload: Workload) -> int:
+    """Records among which to shuffle, where these need not be all."""
+    return min(BUFFER, _BUFFER_NBYTES // workload.record_nbytes)
+
+
+def read(bounded: bool) -> Callable[[Workload, Path, Order], Epochs]:
     """Batches of serialized records are parsed at once, as the performance guide says.
 
     Args:
-        buffer: Records among which to shuffle. All if ``None``: then reading the files one after another is enough, and
-            for small records takes half the time of ``interleave``, which here reads from a local disk.
+        bounded: Whether to shuffle within a buffer. If it holds all records, reading the files one after another is
+            enough, and for small ones takes half the time of ``interleave``, which here reads from a local disk.
     """
 
     def open_(workload: Workload, folder: Path, order: Order) -> Epochs:
@@ -53,9 +59,10 @@ def read(buffer: int | None) -> Callable[[Workload, Path, Order], Epochs]:
             return tuple(tf.reshape(tf.io.decode_raw(raw, dtype), (-1, *shape)) for raw, (shape, dtype) in arrays)
 
         files = tf.data.Dataset.list_files(str(folder / "*.tfrecord"), shuffle=order == "shuffled")
-        if order == "shuffled" and buffer is not None:
+        if order == "shuffled" and bounded:
             # blocks, as handing small records over one by one costs more than reading them
-            feed = files.interleave(tf.data.TFRecordDataset, N_FILES, 16, tf.data.AUTOTUNE).shuffle(buffer)
+            feed = files.interleave(tf.data.TFRecordDataset, N_FILES, 16, tf.data.AUTOTUNE)
+            feed = feed.shuffle(buffer(workload))
         else:
             feed = tf.data.TFRecordDataset(files)
             feed = feed.shuffle(workload.n_records) if order == "shuffled" else feed
@@ -118,17 +125,17 @@ def load(by_record: bool) -> Callable[[Workload, Path, Order], Epochs]:
         if order == "shuffled" and by_record:
             feed = feed.unbatch().shuffle(workload.n_records).batch(workload.batch, drop_remainder=True)
         elif order == "shuffled":
-            feed = feed.shuffle(max(1, BUFFER // workload.batch))
+            feed = feed.shuffle(max(1, buffer(workload) // workload.batch))
         return finish(feed, order)
 
     return open_
 
 
 _ALL = Shuffle("shuffle(all records), all in memory", True)
-_SOME = Shuffle("files shuffled and interleaved, shuffle(10000)", False)
+_SOME = Shuffle("files shuffled and interleaved, shuffle(10000) or of 256 MiB", False)
 _NUMBERS = Shuffle("tf.random.shuffle of all numbers", True)
-_BATCHES = Shuffle("shuffle of whole batches, as many as 10000 records make", False)
-_MANY = ("pairs", "tokens", "digits", "features")
+_BATCHES = Shuffle("shuffle of whole batches, as many as 10000 records or 256 MiB make", False)
+_BOUND = "Of large records as many as take 256 MiB."
 _BUFFERED = "Shuffled, the data must fit into memory; every epoch begins when all of it was read."
 _IN_MEMORY = "The data must fit into memory, when shuffled by record as a whole and in the buffer."
 CONTENDERS = [
@@ -144,8 +151,8 @@ CONTENDERS = [
         in_memory=note is _IN_MEMORY,
     )
     for name, files, write_, open_, shuffle, workloads, note in (
-        ("TFRecord, tf.data", "tfrecord", write, read(None), _ALL, (), _BUFFERED),
-        ("TFRecord, tf.data, buffer of 10000", "tfrecord", write, read(BUFFER), _SOME, _MANY, ""),
+        ("TFRecord, tf.data", "tfrecord", write, read(False), _ALL, (), _BUFFERED),
+        ("TFRecord, tf.data, buffer of 10000", "tfrecord", write, read(True), _SOME, (), _BOUND),
         ("tf.data, arrays in memory", "memmap", memmap.write, in_memory(False), _ALL, (), _IN_MEMORY),
         ("tf.data, arrays in memory, gathered", "memmap", memmap.write, in_memory(True), _NUMBERS, (), _IN_MEMORY),
         ("tf.data, saved batches", "tf_saved", save, load(True), _ALL, (), _BUFFERED),
