@@ -68,7 +68,9 @@ def test_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         "one copy",
         "HyperSequence, Loader, whole batches",
     }
-    assert hot["np.take into aligned buffers"].to_limit == 1
+    assert (
+        0.5 <= hot["np.take into aligned buffers"].to_limit <= 1
+    )  # it makes orders, which do not count for the others
     assert figures.hot("digits", "sequential")[0].check["neighbours"] == 1
     assert {each.files for each in figures.writing("digits")} == {"hypersequence", "memmap"}
     assert len(figures.cold("digits", "shuffled")) == len(HERE) - 2  # in memory, and there to train on
@@ -181,7 +183,7 @@ def test_losses_are_told(tmp_path: Path) -> None:
                 "stage": "write",
                 "contender": who,
                 "round": 0,
-                "records": 10,
+                "records": 10_000_000,
                 "seconds": took,
                 "disk_nbytes": 1,
                 "order": None,
@@ -192,7 +194,7 @@ def test_losses_are_told(tmp_path: Path) -> None:
             {
                 "stage": "cold",
                 "contender": who,
-                "round": 0,
+                "round": number,
                 "records": n,
                 "seconds": 1,
                 "disk_nbytes": 1e6,
@@ -202,6 +204,7 @@ def test_losses_are_told(tmp_path: Path) -> None:
                 "cpu_records": n,
             }
             for who, n in ((REFERENCE, 400), ("Other, loader", 500))
+            for number in range(2)
         ),
     )
     goals = {goal.title: goal.outcome(figures, "pairs") for goal in GOALS}
@@ -215,6 +218,27 @@ def test_losses_are_told(tmp_path: Path) -> None:
     assert "Third, whole, which shuffles no records, 2.25 times ours." in told
     assert "from disk: Other, loader" in told
     assert "writing: other" in told and "writing: memmap" in told
+
+
+def test_the_limit_has_no_orders_to_make(tmp_path: Path) -> None:
+    """Of a second over two epochs a quarter went to an order; what is compared with did without."""
+    batch, nbytes = workload("pairs").batch, workload("pairs").record_nbytes
+    [check, *rounds] = passes(LIMIT["shuffled"], "limit", [4.0])
+    n_records = rounds[0]["records"] / 1.5 // batch * batch
+    first_s = 0.25 + batch * nbytes / 4e9
+    written = {
+        "stage": "write",
+        "contender": "memmap",
+        "round": 0,
+        "records": n_records,
+        "seconds": 1,
+        "disk_nbytes": 1,
+    }
+    [check_ours, *ours] = passes(REFERENCE, "loader", [4.0])
+    figures = rows(
+        tmp_path / "rows", check, check_ours, *ours, {**rounds[0], "first_s": first_s}, {**written, "order": None}
+    )
+    assert figures.ours("pairs", "shuffled").to_limit == pytest.approx(0.75)
 
 
 def test_a_line_that_was_cut_off_harms_no_other(tmp_path: Path) -> None:
