@@ -18,6 +18,7 @@ from hypersequence.source import largepages
 from hypersequence.source.handle import FileHandle
 from hypersequence.source.largepages import LARGE_PAGE_NBYTES, LargePages
 from test_loader import forget, resident_nbytes
+from test_memory import is_random
 
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux what is in the page cache")
 
@@ -135,7 +136,7 @@ def test_large_pages_lie_in_what_is_wanted_or_over_its_edges(
         handle.begin_evicting(wanted)
     for offset, nbytes, goes_on, shared in wanted:
         nbytes = min(nbytes, handle.nbytes - offset)
-        start, end = handle.large_pages(offset, nbytes, goes_on, shared)
+        start, end = handle.to_bring(offset, nbytes, goes_on, shared)
         if start == end:
             continue
         assert start % LARGE_PAGE_NBYTES == 0 and (end % LARGE_PAGE_NBYTES == 0 or end == handle.nbytes)
@@ -171,10 +172,71 @@ def test_a_child_process_reads_by_large_pages_of_its_own(cold: Path) -> None:
         assert len(numbers(hs.Loader(file))) == N
 
 
+@on_linux
+def test_the_mapping_is_made_anew_now_and_then(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux from 6.19 on counts what it did not find, and then reads small pages."""
+    made: list[int] = []
+    init = LargePages.__init__
+
+    def noting(pages: LargePages, fd: int, nbytes: int) -> None:
+        made.append(fd)
+        init(pages, fd, nbytes)
+
+    monkeypatch.setattr(LargePages, "__init__", noting)
+    monkeypatch.setattr(sys.modules[FileHandle.__module__], "MOST_PAGES", 10)
+    with hs.open(cold) as file:
+        mapped = n_mappings(cold)
+        assert len(numbers(hs.Loader(file.shuffled(1, window=40 * MIB)))) == N
+        assert n_mappings(cold) <= mapped + 1
+    assert len(made) > 8
+
+
+@on_linux
+def test_a_file_that_is_closed_meanwhile_keeps_no_mapping(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = opened(cold)
+    init = LargePages.__init__
+
+    def closing(pages: LargePages, fd: int, nbytes: int) -> None:
+        init(pages, fd, nbytes)
+        handle.close()
+
+    monkeypatch.setattr(LargePages, "__init__", closing)
+    handle.bring(0, 2 * MIB)
+    assert n_mappings(cold) == 0
+
+
+@on_linux
+def test_a_child_does_not_go_on_evicting_for_its_parent(cold: Path) -> None:
+    with hs.open(cold) as file:
+        mine = iter(hs.Loader(file.shuffled(1, window=40 * MIB), evict=True))
+        next(mine)
+        assert is_random(cold)
+        child = os.fork()
+        if child == 0:
+            assert len(numbers(hs.Loader(file.shuffled(2, window=40 * MIB), evict=True))) == N
+            os._exit(is_random(cold))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert is_random(cold)
+        mine.close()
+
+
+@on_linux
+def test_what_is_left_to_page_faults_does_not_come_page_by_page(tmp_path: Path) -> None:
+    path = tmp_path / "small.hsq"
+    with hs.HyperSequenceWriter(path, 64) as writer:
+        writer.extend(np.zeros((200_000, 64), np.float32), np.arange(200_000))
+    forget(path)
+    with hs.open(path) as file:
+        loader = iter(hs.Loader(file.select(range(0, 200_000, 20)), evict=True))
+        assert next(loader)[1].tolist() == list(range(0, 64 * 20, 20))
+        assert not is_random(path)
+        loader.close()
+
+
 # --- another way -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EPERM])
 def test_a_system_without_them_is_asked_once(cold: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     asked = brings(monkeypatch, failing=number)
     with hs.open(cold) as file:
@@ -187,9 +249,53 @@ def test_a_system_without_them_is_asked_once(cold: Path, monkeypatch: pytest.Mon
 
 
 def test_without_the_c_library_everything_is_read_the_other_way(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(largepages, "_libc", None)
+    monkeypatch.setattr(largepages._system, "libc", None)
     with hs.open(cold) as file:
         assert sorted(numbers(hs.Loader(file.shuffled(1, window=40 * MIB)))) == list(range(N))
+
+
+@on_linux
+def test_a_system_that_brings_small_pages_is_found_out(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux 5.14 to 5.17 takes all the advice, and waits for every small page by itself."""
+    monkeypatch.setattr(largepages._system, "libc", largepages._system.libc)  # which is put back
+    waits = iter(range(0, 1 << 30, 512))
+    monkeypatch.setattr(largepages, "_n_waits", lambda: next(waits))
+    asked = brings(monkeypatch)
+    with hs.open(cold) as file:
+        assert sorted(numbers(hs.Loader(file.shuffled(1, window=40 * MIB)))) == list(range(N))
+    assert largepages._system.libc is None
+    n_asked = len(asked)
+    forget(cold)
+    with hs.open(cold) as file:  # nor for other files
+        assert sorted(numbers(hs.Loader(file.shuffled(1, window=40 * MIB)))) == list(range(N))
+    assert n_asked == len(asked) <= 2
+
+
+def test_large_pages_of_another_size_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "hpage_pmd_size"
+    for content in ("536870912", "", "none", None):
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_text(content)
+        monkeypatch.setattr(largepages, "_PMD_NBYTES", path)
+        assert largepages._System().libc is None
+
+
+def test_without_advice_everything_is_read(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS: nothing else would be at work ahead of the consumer."""
+    read: list[int] = []
+    read_through = FileHandle._read_through
+
+    def noting(handle: FileHandle, offset: int, nbytes: int) -> None:
+        read.append(nbytes)
+        read_through(handle, offset, nbytes)
+
+    monkeypatch.setattr(FileHandle, "_read_through", noting)
+    monkeypatch.setattr(largepages._system, "libc", None)
+    monkeypatch.setattr(sys.modules[FileHandle.__module__], "_HAS_FADVISE", False)
+    with hs.open(cold) as file:
+        assert numbers(hs.Loader(file)) == list(range(N))
+    assert sum(read) > 0.9 * cold.stat().st_size
 
 
 @pytest.mark.parametrize("number", [errno.EFAULT, errno.EIO, errno.ENOMEM])

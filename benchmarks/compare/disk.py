@@ -32,10 +32,12 @@ def read_directly(where: Path, at_most: int = 1 << 30) -> tuple[int, float]:
 
         def read(fd: int, at: int, nbytes: int) -> None:
             memory = buffers.get()
-            while nbytes:
-                got = os.preadv(fd, [memory[:nbytes]], at)
-                at, nbytes = at + got, nbytes - got
-            buffers.put(memory)
+            try:
+                while nbytes:
+                    got = os.preadv(fd, [memory[:nbytes]], at)
+                    at, nbytes = at + got, nbytes - got
+            finally:
+                buffers.put(memory)
 
         begun, reads = time.perf_counter(), list[Future[None]]()
         for path in sorted(files, key=lambda path: -path.stat().st_size):

@@ -35,7 +35,7 @@ class Loader:
 
     Args:
         seq: What to load. Shuffle, rebatch, shard and map it first.
-        threads: Threads that make batches; one more reads ahead. The consumer makes what no thread has begun, so that
+        threads: Threads that make batches; two more read ahead. The consumer makes what no thread has begun, so that
             it never waits for work that it could do itself. ``0`` for none at all. ``None`` (default) for as many as
             there are processors but one, at least 1 and at most 4: NumPy, reading and checking let other threads run,
             and more of them than that only wait for memory. A ``map`` that holds the interpreter gains nothing by more.

@@ -19,7 +19,7 @@ from ..order import merged
 from ..schema import Array
 from ..sequence import HyperSequence
 from ..source import Source
-from ..source.readahead import ASKED_AHEAD_NBYTES, STEP_NBYTES, Beside
+from ..source.readahead import ASKED_AHEAD_NBYTES, STEP_NBYTES, Beside, Way
 from .legs import Leg
 from .memory import allowed_nbytes, available_nbytes
 from .stats import LoaderStats
@@ -37,6 +37,8 @@ _TASK_NBYTES = 8 * STEP_NBYTES
 #: A window is read as fast as the one before it is used, an eighth early. Where windows are evicted, the last eighth is
 #: read when the one before it is gone, so that the page cache never holds two of them.
 _LEAD = 1 / 8
+#: Who reads such a share of the records reads those around any of them as well.
+_MOST = 0.75
 
 
 class Stretch:
@@ -53,6 +55,7 @@ class Stretch:
         scattered: bool,
         look: bool,
         alone: bool,
+        dense: bool,
         beside: Beside,
     ) -> None:
         self.epoch, self.start, self.end, self.runs, self.scattered = epoch, start, end, runs, scattered
@@ -64,7 +67,7 @@ class Stretch:
         # Checked as it comes, while it is in the processor's cache and the disk is at work. But a window that several
         # ranks read is checked by those who gather from it, each its own part.
         check = alone or self.nbytes <= _AHEAD_NBYTES
-        self._steps: Iterator[int] = iter(()) if self.finished else source.load(runs, chosen, check, beside)
+        self._steps: Iterator[int] = iter(()) if self.finished else source.load(runs, chosen, Way(check, dense, beside))
 
     def goes_on(self, runs: Array) -> bool:
         """Whether runs begin where these end."""
@@ -121,8 +124,7 @@ class ReadAhead:
         self.stopped = False
         #: What a batch needs that reaches over several stretches, until it is made.
         self._held: list[Stretch] = []
-        for file in source.files() if evict else ():  # from the beginning: what comes too much now would stay
-            file.begin_evicting(self)
+        self._evicting = False
 
     def _stretches(self, legs: Iterable[Leg]) -> Generator[Stretch]:
         # The first batch waits for itself alone, the next for twice as much, and so on up to a step of reading; and
@@ -139,7 +141,10 @@ class ReadAhead:
                 # follows bytes that were not: the system's own read-ahead may have some of it there, but not all.
                 look = not self._evict and (stretch is None or stretch.was_there or not stretch.goes_on(found[1]))
                 alone = leg.world == 1
-                stretch = Stretch(self._source, self._chosen, leg.epoch, position, *found, look, alone, self._beside)
+                dense = alone and not self._evict and leg.total >= _MOST * self._source.n_records
+                stretch = Stretch(
+                    self._source, self._chosen, leg.epoch, position, *found, look, alone, dense, self._beside
+                )
                 yield stretch
                 position = stretch.end
                 limit = min(2 * limit, _MAX_GROWTH * self._size) if stretch.was_there else self._size
@@ -217,6 +222,10 @@ class ReadAhead:
             stretch = next(self._coming, None)
             if stretch is None:
                 return
+            if self._evict and not self._evicting and not stretch.scattered:
+                self._evicting = True  # before anything is read ahead: what comes too much would stay
+                for file in self._source.files():
+                    file.begin_evicting(self)
             self._queue.append(stretch)
 
     def _read(self, queue: tuple[Stretch, ...], stretch: Stretch, due: float) -> None:
@@ -271,6 +280,7 @@ class ReadAhead:
             for stretch in (*self._held, *self._queue):
                 if not stretch.scattered:
                     self._drop(self._not_staying(stretch))
+        if self._evicting:
             for file in self._source.files():
                 file.end_evicting(self)
 

@@ -9,12 +9,15 @@ import stat
 import threading
 from collections.abc import Callable
 
+import numpy as np
+
 from ..errors import ClosedError, FileChangedError, FileError
-from .largepages import LARGE_PAGE_NBYTES, LargePages
+from .buffers import lease
+from .largepages import LARGE_PAGE_NBYTES, MOST_PAGES, LargePages
 
 _HAS_PREAD = hasattr(os, "preadv")
 _HAS_FADVISE = hasattr(os, "posix_fadvise")
-#: What the system is asked for at a time.
+#: What the system is asked for, or read, at a time: larger reads gain nothing and leave the processor's cache.
 _PIECE_NBYTES = 2 << 20
 _WAIT_NBYTES = 512 << 10
 #: Bytes between two columns or blocks that are read rather than left out.
@@ -23,6 +26,10 @@ MAX_GAP_NBYTES = 64 << 10
 _ROW_NBYTES = 32 << 20
 #: Of less than this the large pages over its edges would be too large a part.
 _SHARED_NBYTES = 2 * LARGE_PAGE_NBYTES
+
+
+#: What may be wrong with some bytes of a file; whatever else is wrong will be with all of them.
+_ERRORS_OF_A_STRETCH = {errno.EFAULT, errno.EIO, errno.ENOMEM, errno.EINTR, getattr(errno, "EHWPOISON", errno.EIO)}
 
 
 class _Descriptor:
@@ -73,7 +80,7 @@ class FileHandle:
         self._mapped: mmap.mmap | None = None
         #: Where the bytes that were last read ahead, or evicted, in a row begin and end.
         self._row = self._evicted = (0, 0)
-        self._evicting: set[int] = set()
+        self._evicting: set[tuple[int, int]] = set()  # by process, as a forked child has nothing of its parent's to end
         self._large_pages: LargePages | None = None
         self._has_large_pages = True  # as far as is known
         self._lock = threading.Lock()  # only for systems without pread
@@ -165,14 +172,23 @@ class FileHandle:
 
     def wait_for(self, offset: int, nbytes: int) -> None:
         """Wait until bytes that the system was asked for have come, by reading one here and there."""
+        if not _HAS_FADVISE:  # nobody was asked
+            self._read_through(offset, nbytes)
+            return
         for start in range(offset, offset + nbytes, _WAIT_NBYTES):
             self.read(min(start + _WAIT_NBYTES, offset + nbytes) - 1, 1)
 
-    def large_pages(self, offset: int, nbytes: int, goes_on: bool, shared: bool) -> tuple[int, int]:
-        """Where the large pages begin and end that are to be brought whole for what is read ahead next.
+    @property
+    def has_large_pages(self) -> bool:
+        """Whether the system brings large pages of this file, as far as is known."""
+        return self._mapped is not None and self._has_large_pages  # reads without a mapping would go on behind each
 
-        Those that lie in it; and those over its edges, if it goes on what was read ahead before, if what lies behind is
-        read ahead next, or is expected to after a long row, and if neighbours are read some time as well.
+    def to_bring(self, offset: int, nbytes: int, goes_on: bool, shared: bool) -> tuple[int, int]:
+        """Where begins and ends what is to be brought of what is read ahead next; the system is asked for the rest.
+
+        Large pages that lie in it; and those over its edges, if it goes on what was read ahead before, if what lies
+        behind is read ahead next, or is expected to after a long row, and if neighbours are read some time as well.
+        Without large pages, nothing but what goes on a long row.
 
         Args:
             offset: Where it begins.
@@ -184,9 +200,9 @@ class FileHandle:
         follows = 0 <= offset - end <= MAX_GAP_NBYTES
         row, end = row if follows else offset, offset + nbytes
         self._row = (row, end)
-        if self._mapped is None or not self._has_large_pages:  # reads without a mapping would go on behind each of them
-            return offset, offset
         in_a_row = end - row > _ROW_NBYTES
+        if not self.has_large_pages:
+            return offset, end if in_a_row else offset
         shared = nbytes >= _SHARED_NBYTES and shared and not self._evicting
         # What is evicted goes in the same rows; of two that meet by chance, one goes while the other is still needed.
         before = shared or in_a_row or (follows and not self._evicting)
@@ -199,28 +215,47 @@ class FileHandle:
         return first * LARGE_PAGE_NBYTES, min(last * LARGE_PAGE_NBYTES, self.nbytes)
 
     def bring(self, start: int, end: int) -> None:
-        """Wait until large pages are in the page cache; where the system has none, until their bytes are."""
+        """Wait until the page cache holds what :meth:`to_bring` told, or part of it."""
         descriptor = self._open()
-        if self._has_large_pages:
+        if self.has_large_pages:
             try:
-                # Two threads may make one each; the second stays.
-                pages = self._large_pages or LargePages(descriptor.number, self.nbytes)
-                self._large_pages = pages
-                pages.bring(start, end)
+                self._pages(descriptor).bring(start, end)
                 return
             except OSError as error:  # whoever reads the bytes meets what is wrong with the disk again
-                self._has_large_pages = error.errno not in (errno.ENOSYS, errno.EINVAL)
-        self.will_need(start, end - start)
-        self.wait_for(start, end - start)
+                if error.errno not in _ERRORS_OF_A_STRETCH:
+                    self._has_large_pages = False
+        self._read_through(start, end - start)
+
+    def _pages(self, descriptor: _Descriptor) -> LargePages:
+        """A mapping that is good for some more large pages."""
+        pages = self._large_pages
+        if pages is None or pages.n_pages >= MOST_PAGES:
+            try:
+                pages = self._large_pages = LargePages(descriptor.number, self.nbytes)
+            except OSError as error:
+                raise OSError(errno.ENOSYS, f"no large pages of this file: {error}") from error
+            if self._descriptor is None:  # closed meanwhile
+                self._large_pages = None
+        return pages
+
+    def _read_through(self, offset: int, nbytes: int) -> None:
+        """Bring bytes into the page cache by reading them one piece after the other into memory that is used again.
+
+        The system meets reads in a row with read-ahead of its own and, some systems, large pages.
+        """
+        piece = lease((min(nbytes, _PIECE_NBYTES),), np.dtype(np.uint8)).data
+        for start in range(offset, offset + nbytes, _PIECE_NBYTES):
+            self._read_some(piece[: min(_PIECE_NBYTES, offset + nbytes - start)], start)
 
     def begin_evicting(self, who: object) -> None:
         """Have pages of the mapping that are touched come alone, or they bring megabytes that nobody evicts again."""
-        self._evicting.add(id(who))
+        self._evicting.add((os.getpid(), id(who)))
         self._advise("MADV_RANDOM")
 
     def end_evicting(self, who: object) -> None:
         """Have pages that are touched bring those around them again, if nobody else evicts."""
-        self._evicting.discard(id(who))
+        mine = (os.getpid(), id(who))
+        self._evicting -= {each for each in self._evicting if each[0] != mine[0] or each == mine}
         if not self._evicting:
             self._advise("MADV_NORMAL")
 

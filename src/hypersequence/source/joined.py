@@ -16,7 +16,7 @@ from ..errors import ArgumentError, PositionError
 from ..schema import Array
 from .across import AcrossChecks, AcrossColumn, AcrossPlan
 from .buffers import lease
-from .readahead import Beside
+from .readahead import Way
 from .reader import FileSource, Numbers, Source
 
 #: How finely the table goes that finds the file of a record, and how large it gets at most.
@@ -144,10 +144,10 @@ class JoinedSource:
         for owner, start, stop in self._overlaps(numbers.start, numbers.stop):
             self._files[owner].prefetch(range(start, stop), chosen)
 
-    def load(self, runs: Array, chosen: Sequence[int], check: bool, beside: Beside) -> Iterator[int]:
+    def load(self, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[int]:
         """Bring runs of records into memory, file by file."""
         for owner, own in self._by_file(runs):
-            yield from self._files[owner].load(own, chosen, check, beside)
+            yield from self._files[owner].load(own, chosen, way)
 
     def resident(self, runs: Array, chosen: Sequence[int]) -> bool:
         """Whether runs of records are in memory already, as far as samples tell."""

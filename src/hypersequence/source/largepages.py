@@ -1,4 +1,4 @@
-"""Bringing stretches of a file into the page cache in pieces of 2 MiB, without copying them: Linux 5.14 and later."""
+"""Bringing stretches of a file into the page cache in pieces of 2 MiB, without copying them: Linux 5.18 and later."""
 
 # Of all ways into the page cache this one is quickest and takes exactly what it is asked for. posix_fadvise(WILLNEED)
 # makes small pages, which cost ten times as much of the system's time and reach the disk as small requests; reading in
@@ -9,19 +9,27 @@ from __future__ import annotations
 import ctypes
 import errno
 import mmap
+import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 LARGE_PAGE_NBYTES = 2 << 20
+#: A mapping is to be made anew when it has brought so many: later systems tire of one in which nothing is found there.
+MOST_PAGES = 64
 _MADV_POPULATE_READ = 22  # the module mmap has no name for it, and would keep other threads from running meanwhile
 _FAILED = ctypes.c_void_p(-1).value
+#: A large page is one wait for the disk, or two. With more, it comes in small ones.
+_MOST_WAITS = 16
+_PMD_NBYTES = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
 
 
 class LargePages:
     """A mapping that nobody reads from: touched for reading ahead, it has the system read whole large pages.
 
     A mapping of its own, since it is told to read 2 MiB around whatever is touched, which is far too much where single
-    records are. It has no descriptor, and what is brought leaves it at once, but not the page cache.
+    records are. It keeps no descriptor, and what is brought leaves it at once, but not the page cache.
 
     Args:
         fd: The file.
@@ -33,12 +41,21 @@ class LargePages:
 
     def __init__(self, fd: int, nbytes: int) -> None:
         self._address: int | None = None  # first, for __del__
-        if _libc is None:
+        libc = _system.libc
+        if libc is None:
             raise OSError(errno.ENOSYS, "no large pages on this system")
-        self._nbytes, self._libc = nbytes, _libc
-        address = _libc.mmap(None, nbytes, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        self.n_pages, self._nbytes, self._libc = 0, nbytes, libc
+        own = -1
+        with suppress(OSError):  # what the system notes of read-ahead, it notes of whoever opened the file
+            own = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            address = libc.mmap(None, nbytes, mmap.PROT_READ, mmap.MAP_SHARED, fd if own < 0 else own, 0)
+            number = ctypes.get_errno()
+        finally:
+            if own >= 0:
+                os.close(own)
         if address == _FAILED:
-            raise OSError(ctypes.get_errno(), "cannot be mapped")
+            raise OSError(number, "cannot be mapped")
         self._address = address
         for advice in (mmap.MADV_HUGEPAGE, mmap.MADV_RANDOM):  # a large page whatever is touched, and nothing beyond
             self._advise(0, nbytes, advice)
@@ -49,11 +66,18 @@ class LargePages:
         Other threads run meanwhile.
 
         Raises:
-            OSError: The disk failed, the file ends before, or the system is too old.
+            OSError: The disk failed, the file ends before, or the system reads small pages.
         """
-        for at in range(start, end, LARGE_PAGE_NBYTES):
-            self._advise(at, min(end - at, LARGE_PAGE_NBYTES), _MADV_POPULATE_READ)
-        self._advise(start, end - start, mmap.MADV_DONTNEED)  # or nobody could evict it
+        try:
+            for at in range(start, end, LARGE_PAGE_NBYTES):
+                before = _n_waits()
+                self._advise(at, min(end - at, LARGE_PAGE_NBYTES), _MADV_POPULATE_READ)
+                self.n_pages += 1
+                if _n_waits() - before > _MOST_WAITS:
+                    _system.libc = None  # nor will it for other files: it takes the advice without following it
+                    raise OSError(errno.ENOSYS, "large pages come in small ones")
+        finally:
+            self._advise(start, end - start, mmap.MADV_DONTNEED)  # or nobody could evict it
 
     def _advise(self, start: int, nbytes: int, advice: int) -> None:
         assert self._address is not None
@@ -67,24 +91,34 @@ class LargePages:
             self._libc.munmap(address, self._nbytes)
 
 
-def _load_libc() -> Any:
-    """The C library, or ``None`` where large pages cannot be asked for."""
-    known = all(hasattr(mmap, name) for name in ("MADV_HUGEPAGE", "MADV_RANDOM", "MADV_DONTNEED"))
-    if not (sys.platform == "linux" and sys.maxsize > 1 << 32 and known and mmap.PAGESIZE <= LARGE_PAGE_NBYTES):
-        return None
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = (
-        ctypes.c_void_p,
-        ctypes.c_size_t,
-        ctypes.c_int,
-        ctypes.c_int,
-        ctypes.c_int,
-        ctypes.c_int64,
-    )
-    libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-    return libc
+def _n_waits() -> int:
+    """How often this thread has waited for a page to come from the disk."""
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
 
 
-_libc = _load_libc()
+class _System:
+    """The C library, or ``None`` where large pages cannot be asked for, or turned out to be none."""
+
+    def __init__(self) -> None:
+        self.libc: Any = None
+        known = all(hasattr(mmap, name) for name in ("MADV_HUGEPAGE", "MADV_RANDOM", "MADV_DONTNEED"))
+        if sys.platform != "linux" or sys.maxsize < 1 << 32 or not known or not _has_their_size():
+            return
+        number, size, pointer = ctypes.c_int, ctypes.c_size_t, ctypes.c_void_p
+        self.libc = libc = ctypes.CDLL(None, use_errno=True)
+        libc.mmap.restype, libc.mmap.argtypes = pointer, (pointer, size, number, number, number, ctypes.c_int64)
+        libc.madvise.argtypes = (pointer, size, number)
+        libc.munmap.argtypes = (pointer, size)
+
+
+def _has_their_size() -> bool:
+    """Whether large pages are of 2 MiB: where small ones are of 64 KiB, they are of 512 MiB."""
+    try:
+        return int(_PMD_NBYTES.read_text()) == LARGE_PAGE_NBYTES
+    except (OSError, ValueError):
+        return False
+
+
+_system = _System()

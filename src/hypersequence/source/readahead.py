@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: What is waited for and checked in one step.
 STEP_NBYTES = 8 << 20
-#: How many steps ahead the disk is kept busy; with one or two, it stands still while a step is checked.
+#: How many steps ahead the disk is asked; with one or two, it stands still while a step is checked.
 _STEPS_AHEAD = 4
 ASKED_AHEAD_NBYTES = _STEPS_AHEAD * STEP_NBYTES
 #: More than these no disk needs, and to ask may mean to wait.
@@ -29,9 +29,21 @@ _MOST_STEPS_AHEAD = 256
 Beside: TypeAlias = Callable[[Callable[[], object]], Callable[[], object]]
 
 
-def load(
-    source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], check: bool, beside: Beside
-) -> Iterator[int]:
+class Way(NamedTuple):
+    """How to read ahead.
+
+    Args:
+        check: Whether to check bytes as they come; else that is left to whoever reads them.
+        dense: Whether everything around is read some time as well, and stays in memory until then.
+        beside: Another thread to bring half of the large pages, so that a disk far away has two requests at a time.
+    """
+
+    check: bool
+    dense: bool
+    beside: Beside
+
+
+def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[int]:
     """Bring runs of records into the page cache, step by step.
 
     Large pages are brought one after the other; for what lies beside them the system is asked some steps early. A step
@@ -42,8 +54,7 @@ def load(
         handle: Its handle.
         runs: Rows of ``[first, last + 1]``, rising and apart.
         chosen: Column numbers.
-        check: Whether to check them as they come; else that is left to whoever reads them.
-        beside: Another thread to bring half of the large pages, so that a disk far away has two requests at a time.
+        way: How.
 
     Yields:
         0 when the first steps are on their way; then the bytes of each step that is there.
@@ -53,14 +64,16 @@ def load(
     Raises:
         HyperSequenceError: The file was closed or truncated; the rest is not loaded then.
     """
-    steps = _asked(source, handle, runs, chosen)
+    steps, check = _asked(source, handle, runs, chosen, way.dense), way.check
     first = next(steps, None)
     yield 0
     for step in () if first is None else chain((first,), steps):
         handle.ensure_whole()
-        for begin, end in step.large:
+        for begin, end in step.brought:
             middle = begin + -(-(end - begin) // (2 * LARGE_PAGE_NBYTES)) * LARGE_PAGE_NBYTES
-            done = beside(partial(handle.bring, middle, end)) if middle < end else None
+            halved = middle < end and handle.has_large_pages  # reads from two places would be no reads in a row
+            done = way.beside(partial(handle.bring, middle, end)) if halved else None
+            middle = middle if halved else end
             handle.bring(begin, middle)
             if done is not None:
                 done()
@@ -75,21 +88,21 @@ def load(
 
 
 class _Step(NamedTuple):
-    """Consecutive records, their bytes, and where these lie: large pages, and offsets and lengths beside them."""
+    """Consecutive records, their bytes, and where these lie: what is brought, and offsets and lengths beside that."""
 
     start: int
     stop: int
     nbytes: int
-    large: list[tuple[int, int]]
+    brought: list[tuple[int, int]]
     asked: list[tuple[int, int]]
 
 
-def _asked(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int]) -> Iterator[_Step]:
+def _asked(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], dense: bool) -> Iterator[_Step]:
     """Steps in turn, each when the system was asked for those behind it, but for large pages."""
     coming: deque[_Step] = deque()
     nbytes = 0
     for start, stop, goes_on in _steps(source, runs):
-        step = _step(source, handle, start, stop, chosen, goes_on)
+        step = _step(source, handle, start, stop, chosen, goes_on, dense)
         for offset, length in step.asked:
             handle.will_need(offset, length)
         coming.append(step)
@@ -100,15 +113,18 @@ def _asked(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence
     yield from coming
 
 
-def _step(source: FileSource, handle: FileHandle, start: int, stop: int, chosen: Sequence[int], goes_on: bool) -> _Step:
+def _step(
+    source: FileSource, handle: FileHandle, start: int, stop: int, chosen: Sequence[int], goes_on: bool, dense: bool
+) -> _Step:
     """Where consecutive records lie."""
-    step, n_columns = _Step(start, stop, 0, [], []), len(source.schema.columns)
+    step = _Step(start, stop, 0, [], [])
+    shared = dense and len(chosen) == len(source.schema.columns)
     extents = source.extents(start, stop, chosen)
     for offset, nbytes in extents:
-        first, last = handle.large_pages(offset, nbytes, goes_on and len(extents) == 1, len(chosen) == n_columns)
+        first, last = handle.to_bring(offset, nbytes, goes_on and len(extents) == 1, shared)
         end = offset + nbytes
         if first < last:
-            step.large.append((first, last))
+            step.brought.append((first, last))
             step.asked.extend((at, to - at) for at, to in ((offset, first), (last, end)) if at < to)
         else:
             step.asked.append((offset, nbytes))

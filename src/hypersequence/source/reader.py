@@ -18,7 +18,7 @@ from ..schema import Array, Schema
 from ..stored import StoredFile
 from .columns import Plan, StoredColumn
 from .handle import MAX_GAP_NBYTES, FileHandle
-from .readahead import Beside, load
+from .readahead import Way, load
 from .verify import RunChecker, Verify
 
 #: Record numbers: a range with step 1 where they are contiguous, else an int64 array.
@@ -64,7 +64,7 @@ class Source(Protocol):
         """Ask the system to read ahead what ``read`` will be asked for; returns at once."""
         ...
 
-    def load(self, runs: Array, chosen: Sequence[int], check: bool, beside: Beside) -> Iterator[int]:
+    def load(self, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[int]:
         """Bring runs of records into memory in the order of the disk, checked if asked to; gives bytes step by step."""
         ...
 
@@ -262,9 +262,9 @@ class FileSource:
             for block, row, n_rows, _ in self.pieces(start, stop):
                 self._checker.check_rows(chosen, block, row, n_rows)
 
-    def load(self, runs: Array, chosen: Sequence[int], check: bool, beside: Beside) -> Iterator[int]:
+    def load(self, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[int]:
         """Bring runs of records into memory, checked if asked to."""
-        return load(self, self._handle, runs, chosen, check and self._checker.keeps, beside)
+        return load(self, self._handle, runs, chosen, way._replace(check=way.check and self._checker.keeps))
 
     def resident(self, runs: Array, chosen: Sequence[int]) -> bool:
         """Whether runs of records are in the page cache, by samples: some a run, of many runs not all.
