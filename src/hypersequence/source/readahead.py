@@ -24,7 +24,6 @@ ASKED_AHEAD_NBYTES = _STEPS_AHEAD * STEP_NBYTES
 #: More than these no disk needs, and to ask may mean to wait.
 _MOST_STEPS_AHEAD = 256
 
-
 #: Has another thread run something, and returns what waits for that; or runs it where it is waited for.
 Beside: TypeAlias = Callable[[Callable[[], object]], Callable[[], object]]
 
@@ -46,8 +45,8 @@ class Way(NamedTuple):
 def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[int]:
     """Bring runs of records into the page cache, step by step.
 
-    Large pages are brought one after the other; for what lies beside them the system is asked some steps early. A step
-    ends when its bytes have arrived. Every call that waits lets other threads run.
+    Large pages are brought when it is their turn; for what lies beside them, and where there are none, the system is
+    asked some steps early. A step ends when its bytes have arrived. Every call that waits lets other threads run.
 
     Args:
         source: The file.
@@ -70,13 +69,7 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
     for step in () if first is None else chain((first,), steps):
         handle.ensure_whole()
         for begin, end in step.brought:
-            middle = begin + -(-(end - begin) // (2 * LARGE_PAGE_NBYTES)) * LARGE_PAGE_NBYTES
-            halved = middle < end and handle.has_large_pages  # reads from two places would be no reads in a row
-            done = way.beside(partial(handle.bring, middle, end)) if halved else None
-            middle = middle if halved else end
-            handle.bring(begin, middle)
-            if done is not None:
-                done()
+            _bring(handle, begin, end, way.beside)
         for offset, nbytes in step.asked:
             handle.wait_for(offset, nbytes)
         if check:
@@ -85,6 +78,17 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
             except ChecksumError:
                 check = False
         yield step.nbytes
+
+
+def _bring(handle: FileHandle, start: int, end: int, beside: Beside) -> None:
+    """Large pages, half of them by another thread; where there are none by one alone, as it is to be a row of reads."""
+    middle = start + -(-(end - start) // (2 * LARGE_PAGE_NBYTES)) * LARGE_PAGE_NBYTES
+    if middle >= end or not handle.has_large_pages:
+        handle.bring(start, end)
+        return
+    done = beside(partial(handle.bring, middle, end))
+    handle.bring(start, middle)
+    done()
 
 
 class _Step(NamedTuple):
