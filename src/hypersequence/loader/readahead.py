@@ -230,6 +230,8 @@ class ReadAhead:
 
     def _read(self, queue: tuple[Stretch, ...], stretch: Stretch, due: float) -> None:
         """Some steps of a stretch, with the disk already at work for those behind it (but nothing before the first)."""
+        if self.stopped:
+            return
         begun = time.perf_counter()
         stretch.begin()
         for other in queue if self._moving else ():
@@ -277,6 +279,7 @@ class ReadAhead:
         self.stopped = True
         self._coming.close()  # it refers to us
         if self._evict:
+            self._settled()  # or what it was given to drop, and has not begun with, would stay
             for stretch in (*self._held, *self._queue):
                 if not stretch.scattered:
                     self._drop(self._not_staying(stretch))
