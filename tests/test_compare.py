@@ -68,9 +68,8 @@ def test_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         "one copy",
         "HyperSequence, Loader, whole batches",
     }
-    assert (
-        0.5 <= hot["np.take into aligned buffers"].to_limit <= 1
-    )  # it makes orders, which do not count for the others
+    # It makes orders, which do not count where others are compared with it.
+    assert 0.5 <= hot["np.take into aligned buffers"].to_limit <= 1
     assert figures.hot("digits", "sequential")[0].check["neighbours"] == 1
     assert {each.files for each in figures.writing("digits")} == {"hypersequence", "memmap"}
     assert len(figures.cold("digits", "shuffled")) == len(HERE) - 2  # in memory, and there to train on

@@ -249,9 +249,11 @@ def test_a_system_without_them_is_asked_once(cold: Path, monkeypatch: pytest.Mon
 
 
 def test_without_the_c_library_everything_is_read_the_other_way(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = brings(monkeypatch)
     monkeypatch.setattr(largepages._system, "libc", None)
     with hs.open(cold) as file:
         assert sorted(numbers(hs.Loader(file.shuffled(1, window=40 * MIB)))) == list(range(N))
+    assert asked == []
 
 
 @on_linux

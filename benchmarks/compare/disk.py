@@ -54,7 +54,7 @@ def read_directly(where: Path, at_most: int = 1 << 30) -> tuple[int, float]:
 
 
 def _large_pages(nbytes: int) -> memoryview:
-    """Memory of large pages, where the system has any, all of it there."""
+    """Memory of large pages, where the system has any, all of it there; here since most environments do without us."""
     memory = mmap.mmap(-1, nbytes + _LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)

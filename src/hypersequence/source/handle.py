@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import ClosedError, FileChangedError, FileError
 from .buffers import lease
-from .largepages import LARGE_PAGE_NBYTES, MOST_PAGES, LargePages
+from .largepages import LARGE_PAGE_NBYTES, MOST_PAGES, LargePages, are_there
 
 _HAS_PREAD = hasattr(os, "preadv")
 _HAS_FADVISE = hasattr(os, "posix_fadvise")
@@ -26,7 +26,6 @@ MAX_GAP_NBYTES = 64 << 10
 _ROW_NBYTES = 32 << 20
 #: Of less than this the large pages over its edges would be too large a part.
 _SHARED_NBYTES = 2 * LARGE_PAGE_NBYTES
-
 
 #: What may be wrong with some bytes of a file; whatever else is wrong will be with all of them.
 _ERRORS_OF_A_STRETCH = {errno.EFAULT, errno.EIO, errno.ENOMEM, errno.EINTR, getattr(errno, "EHWPOISON", errno.EIO)}
@@ -181,7 +180,8 @@ class FileHandle:
     @property
     def has_large_pages(self) -> bool:
         """Whether the system brings large pages of this file, as far as is known."""
-        return self._mapped is not None and self._has_large_pages  # reads without a mapping would go on behind each
+        # Without a mapping, reads would go on behind each of them.
+        return self._mapped is not None and self._has_large_pages and are_there()
 
     def to_bring(self, offset: int, nbytes: int, goes_on: bool, shared: bool) -> tuple[int, int]:
         """Where begins and ends what is to be brought of what is read ahead next; the system is asked for the rest.

@@ -91,6 +91,11 @@ class LargePages:
             self._libc.munmap(address, self._nbytes)
 
 
+def are_there() -> bool:
+    """Whether the system has large pages, as far as is known."""
+    return _system.libc is not None
+
+
 def _n_waits() -> int:
     """How often this thread has waited for a page to come from the disk."""
     import resource  # not on Windows
