@@ -104,11 +104,27 @@ def test_every_order_is_delivered_as_a_plain_sequence_has_it(cold: Path, order: 
 @on_linux
 def test_an_epoch_in_windows_reads_by_large_pages(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = brings(monkeypatch)
+    monkeypatch.setattr(FileHandle, "is_cached", lambda *_: False)  # nor left to what the system read by itself
     with hs.open(cold) as file:
         assert sorted(numbers(hs.Loader(file.shuffled(1, window=40 * MIB)))) == list(range(N))
     assert all(start % LARGE_PAGE_NBYTES == 0 and start < end for start, end in asked)
     covered = {page for start, end in asked for page in range(start, end, LARGE_PAGE_NBYTES)}
     assert len(covered) > 0.9 * cold.stat().st_size / LARGE_PAGE_NBYTES
+
+
+@on_linux
+def test_what_came_with_neighbours_is_not_taken_for_the_whole(cold: Path) -> None:
+    with hs.open(cold) as file, cold.open("rb") as plain:
+        source = file._source
+        blocks = [(n, min(n + source.block_records, N)) for n in range(0, N, source.block_records)]
+        os.posix_fadvise(plain.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        for start, stop in blocks:
+            [(offset, nbytes)] = source.extents(start, stop, (0, 1))
+            for at in (offset, offset + nbytes - 4096):
+                os.pread(plain.fileno(), 4096, at)
+        assert not any(source.resident(np.array([block]), (0, 1)) for block in blocks)
+        cold.read_bytes()
+        assert source.resident(np.array(blocks), (0, 1))
 
 
 @on_linux
