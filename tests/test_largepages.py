@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hypersequence as hs
-from hypersequence.source import largepages
+from hypersequence.source import largepages, readahead
 from hypersequence.source.handle import FileHandle
 from hypersequence.source.largepages import LARGE_PAGE_NBYTES, LargePages
 from test_loader import forget, resident_nbytes
@@ -123,21 +124,51 @@ def test_what_came_with_neighbours_is_not_taken_for_the_whole(cold: Path) -> Non
             for at in (offset, offset + nbytes - 4096):
                 os.pread(plain.fileno(), 4096, at)
         assert not any(source.resident(np.array([block]), (0, 1)) for block in blocks)
+        assert resident_nbytes(cold) < 1 * MIB  # and to ask brought nothing
         cold.read_bytes()
         assert source.resident(np.array(blocks), (0, 1))
 
 
+def read_nbytes() -> int:
+    """What this process had the disk read."""
+    [line] = [line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("read_bytes")]
+    return int(line.split()[1])
+
+
+@on_linux
+def test_what_came_while_it_was_asked_for_was_not_there(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk may be quicker than a thread that has to wait for a processor."""
+    tried: list[int] = []
+
+    def slowly(handle: FileHandle, offset: int) -> bool:
+        tried.append(offset)
+        return len(handle.read(offset, 1)) == 1
+
+    with hs.open(cold) as file:
+        runs = np.array([[0, 64]])
+        monkeypatch.setattr(FileHandle, "is_absent", lambda *_: False)
+        monkeypatch.setattr(FileHandle, "is_cached", slowly)
+        assert not file._source.resident(runs, (0, 1))
+        assert file._source.resident(runs, (0, 1))
+    assert len(tried) > 2
+
+
 @on_linux
 def test_what_is_evicted_was_read_once(cold: Path) -> None:
-    def read_nbytes() -> int:
-        [line] = [line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("read_bytes")]
-        return int(line.split()[1])
-
     before = read_nbytes()
     with hs.open(cold) as file:
         assert len(numbers(hs.Loader(file.shuffled(1, window=40 * MIB), evict=True))) == N
     # Small pages over edges of blocks come twice, and the system reads around some of them.
     assert read_nbytes() - before < 1.1 * cold.stat().st_size
+
+
+@on_linux
+def test_of_part_of_a_file_little_else_is_read(cold: Path) -> None:
+    with hs.open(cold) as file:
+        wanted = [n for n in range(N) if n // file._source.block_records % 5 == 2]
+        before = read_nbytes()
+        assert sorted(numbers(hs.Loader(file.select(wanted).shuffled(1, window=8 * MIB)))) == wanted
+        assert read_nbytes() - before < 1.15 * len(wanted) * file._source.schema.record_nbytes
 
 
 @given(
@@ -149,7 +180,7 @@ def test_large_pages_lie_in_what_is_wanted_or_over_its_edges(
 ) -> None:
     handle = opened(path)
     if evicting:
-        handle.begin_evicting(wanted)
+        handle.begin_reading_ahead(wanted, True)
     for offset, nbytes, goes_on, shared in wanted:
         nbytes = min(nbytes, handle.nbytes - offset)
         start, end = handle.to_bring(offset, nbytes, goes_on, shared)
@@ -159,6 +190,23 @@ def test_large_pages_lie_in_what_is_wanted_or_over_its_edges(
         assert offset - LARGE_PAGE_NBYTES < start < end < offset + nbytes + LARGE_PAGE_NBYTES
         assert max(start, offset) < min(end, offset + nbytes)
     handle.close()
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(0, 1))))
+def test_halves_are_even_and_miss_nothing(wanted: list[tuple[int, int, int]]) -> None:
+    stretches, at = [], 0
+    for gap, n_pages, short in wanted:  # the last page of a file may be shorter
+        start = at + gap
+        at = start + n_pages
+        stretches.append((start * LARGE_PAGE_NBYTES, at * LARGE_PAGE_NBYTES - short))
+    first, second = readahead._halves(stretches)
+
+    def pages(part: list[tuple[int, int]]) -> list[int]:
+        return [page for start, end in part for page in range(start, end, LARGE_PAGE_NBYTES)]
+
+    assert pages(first) + pages(second) == pages(stretches)
+    assert 0 <= len(pages(second)) - len(pages(first)) <= 1
+    assert {end for _, end in stretches} <= {end for _, end in first + second}
 
 
 # --- nothing is left behind ------------------------------------------------------------------------------------------
@@ -219,6 +267,25 @@ def test_a_file_that_is_closed_meanwhile_keeps_no_mapping(cold: Path, monkeypatc
     monkeypatch.setattr(LargePages, "__init__", closing)
     handle.bring(0, 2 * MIB)
     assert n_mappings(cold) == 0
+
+
+@on_linux
+def test_what_is_on_its_way_when_a_pass_is_left_is_dropped_too(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bring = LargePages.bring
+
+    def slowly(pages: LargePages, start: int, end: int) -> None:
+        time.sleep(0.02)
+        bring(pages, start, end)
+
+    monkeypatch.setattr(LargePages, "bring", slowly)
+    with hs.open(cold) as file:
+        for seed in range(5):
+            batches = iter(hs.Loader(file.shuffled(seed, window=40 * MIB), evict=True))
+            for _ in range(3 * seed):
+                next(batches)
+            batches.close()
+            del batches
+            assert resident_nbytes(cold) < 1 * MIB  # the file's own begin and end
 
 
 @on_linux

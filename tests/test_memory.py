@@ -16,7 +16,8 @@ from benchmarks.compare.limited import NoLimit, memory_limit
 import hypersequence as hs
 from hypersequence.loader import memory
 from hypersequence.loader.memory import allowed_nbytes, available_nbytes, left_nbytes, limit_nbytes
-from hypersequence.loader.readahead import n_staying, without
+from hypersequence.loader.readahead import n_staying
+from hypersequence.order import without
 from test_loader import forget, resident_nbytes, settle
 
 MIB = 1 << 20

@@ -15,11 +15,12 @@ from itertools import islice
 import numpy as np
 
 from ..errors import HyperSequenceError
-from ..order import merged
+from ..order import merged, without
 from ..schema import Array
 from ..sequence import HyperSequence
 from ..source import Source
-from ..source.readahead import ASKED_AHEAD_NBYTES, STEP_NBYTES, Beside, Way
+from ..source.largepages import LARGE_PAGE_NBYTES
+from ..source.readahead import STEP_NBYTES, Beside, Way
 from .legs import Leg
 from .memory import allowed_nbytes, available_nbytes
 from .stats import LoaderStats
@@ -56,7 +57,7 @@ class Stretch:
         look: bool,
         alone: bool,
         dense: bool,
-        beside: Beside,
+        beside: Beside | None,
     ) -> None:
         self.epoch, self.start, self.end, self.runs, self.scattered = epoch, start, end, runs, scattered
         self.nbytes = n_records_of(runs) * source.schema.record_nbytes
@@ -97,7 +98,7 @@ class ReadAhead:
         chosen: Its columns.
         legs: The epochs to come.
         pool: One thread, or ``None`` to read only when a batch needs it.
-        beside: One more for half of what is read.
+        beside: One more for what is read while other things are checked.
         evict: Whether stretches that are used up are dropped from the page cache.
         n_staying: So many records, from the first on, are not dropped.
         stats: Where times are counted.
@@ -115,7 +116,7 @@ class ReadAhead:
         stats: LoaderStats,
     ) -> None:
         self._source, self._chosen, self._pool, self._evict, self._stats = source, chosen, pool, evict, stats
-        self._n_staying, self._beside = n_staying, _by(beside)
+        self._n_staying, self._beside = n_staying, None if beside is None else _Beside(beside)
         self._size = step_records(source)
         self._coming = self._stretches(legs)
         self._queue: deque[Stretch] = deque()
@@ -124,7 +125,7 @@ class ReadAhead:
         self.stopped = False
         #: What a batch needs that reaches over several stretches, until it is made.
         self._held: list[Stretch] = []
-        self._evicting = False
+        self._begun, self._early_nbytes = False, 0
 
     def _stretches(self, legs: Iterable[Leg]) -> Generator[Stretch]:
         # The first batch waits for itself alone, the next for twice as much, and so on up to a step of reading; and
@@ -137,9 +138,14 @@ class ReadAhead:
                 size = max(size, leg.step)
                 stop = position + size if size < self._size else position - position % self._size + size
                 found = _find(leg, position, min(stop, leg.total))
-                # What is evicted as it is used is not there; and asking would leave a trace each time. Nor is what
-                # follows bytes that were not: the system's own read-ahead may have some of it there, but not all.
-                look = not self._evict and (stretch is None or stretch.was_there or not stretch.goes_on(found[1]))
+                # What is evicted as it is used is not there. Nor is all of what follows something that was not: the
+                # system may have some of it, and to bring long runs that are there takes little.
+                look = not self._evict and (
+                    stretch is None
+                    or stretch.was_there
+                    or stretch.epoch < leg.epoch
+                    or not (stretch.goes_on(found[1]) or _are_long(self._source, found[1]))
+                )
                 alone = leg.world == 1
                 dense = alone and not self._evict and leg.total >= _MOST * self._source.n_records
                 stretch = Stretch(
@@ -212,7 +218,7 @@ class ReadAhead:
             used = min(1.0, max(0.0, (position - current.start) / (current.end - current.start)))
         if not self._evict or self._n_staying:  # there is room for two whole stretches
             return stretch.nbytes * min(used + _LEAD, 1)
-        return stretch.nbytes * min(used + _LEAD, 1 - _LEAD) - ASKED_AHEAD_NBYTES
+        return stretch.nbytes * min(used + _LEAD, 1 - _LEAD) - self._early_nbytes
 
     def _extend(self) -> None:
         """Have stretches in the queue: the current one, and some more."""
@@ -222,11 +228,25 @@ class ReadAhead:
             stretch = next(self._coming, None)
             if stretch is None:
                 return
-            if self._evict and not self._evicting and not stretch.scattered:
-                self._evicting = True  # before anything is read ahead: what comes too much would stay
-                for file in self._source.files():
-                    file.begin_evicting(self)
+            self._prepare(stretch)  # before anything is read ahead: what comes too much would stay
             self._queue.append(stretch)
+
+    def _prepare(self, stretch: Stretch) -> None:
+        """Have what is touched come alone if all of it is read ahead, and with what is around it if it is not."""
+        if stretch.finished:
+            if not self._evict:
+                self._end()
+        elif not self._begun and (self._evict or (self._pool is not None and _are_long(self._source, stretch.runs))):
+            self._begun = True
+            for file in self._source.files():
+                file.begin_reading_ahead(self, self._evict)
+                self._early_nbytes = max(self._early_nbytes, file.early_nbytes)
+
+    def _end(self) -> None:
+        if self._begun:
+            self._begun = False
+            for file in self._source.files():
+                file.end_reading_ahead(self)
 
     def _read(self, queue: tuple[Stretch, ...], stretch: Stretch, due: float) -> None:
         """Some steps of a stretch, with the disk already at work for those behind it (but nothing before the first)."""
@@ -280,40 +300,37 @@ class ReadAhead:
         self._coming.close()  # it refers to us
         if self._evict:
             self._settled()  # or what it was given to drop, and has not begun with, would stay
+            if self._beside is not None:
+                self._beside.settle()
             for stretch in (*self._held, *self._queue):
                 if not stretch.scattered:
                     self._drop(self._not_staying(stretch))
-        if self._evicting:
-            for file in self._source.files():
-                file.end_evicting(self)
+        self._end()
 
 
-def _by(pool: Threads | None) -> Beside:
-    """What has a thread run something, if there is one, before whoever waits for it does."""
+class _Beside:
+    """Has a thread run something, unless whoever waits for it is first."""
 
-    def beside(function: Callable[[], object]) -> Callable[[], object]:
+    def __init__(self, pool: Threads) -> None:
+        self._pool = pool
+        self._given: deque[Task] = deque()
+
+    def __call__(self, function: Callable[[], object]) -> Callable[[], object]:
+        while self._given and self._given[0].done:
+            self._given.popleft()
         task = Task(function)
-        if pool is not None:
-            pool.give(task)
+        self._given.append(task)
+        self._pool.give(task)
         return task.wait
 
-    return beside
-
-
-def without(runs: Array, others: Array) -> Array:
-    """What of some runs is in none of the others. These may overlap; runs are rising and apart, before and after."""
-    if not len(runs) or not len(others):
-        return runs
-    others = merged(others)
-    edges = np.unique(np.concatenate((runs, others)))
-    inside = _covers(runs, edges[:-1]) & ~_covers(others, edges[:-1])
-    return merged(np.stack((edges[:-1][inside], edges[1:][inside]), axis=1))
-
-
-def _covers(runs: Array, numbers: Array) -> Array:
-    """Which numbers are in one of the runs."""
-    owner = np.searchsorted(runs[:, 0], numbers, "right") - 1
-    return (owner >= 0) & (numbers < runs[owner, 1])
+    def settle(self) -> None:
+        """Have nobody begin with anything, and wait for what is under way."""
+        for task in self._given:
+            task.cancel()
+        for task in self._given:
+            with suppress(HyperSequenceError, OSError):  # of whoever waits for it
+                task.wait()
+        self._given.clear()
 
 
 def _find(leg: Leg, start: int, stop: int) -> tuple[int, Array, bool]:
@@ -330,6 +347,11 @@ def _find(leg: Leg, start: int, stop: int) -> tuple[int, Array, bool]:
         numbers = np.asarray(leg.delivery.whole.span(start, stop))
         return stop, merged(np.stack((numbers, numbers + 1), axis=1)), False
     return end, runs, scattered
+
+
+def _are_long(source: Source, runs: Array) -> bool:
+    """Whether runs of records are of large pages for the most part."""
+    return n_records_of(runs) * source.schema.record_nbytes >= 2 * LARGE_PAGE_NBYTES * len(runs)
 
 
 def n_records_of(runs: Array) -> int:

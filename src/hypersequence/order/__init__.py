@@ -20,6 +20,7 @@ from .base import (
     in_runs,
     merged,
     split_counts,
+    without,
 )
 from .fingerprint import fingerprint, outermost_seed
 from .joined import Concatenated, Mixed, parts_of, whole_weights
@@ -52,4 +53,5 @@ __all__ = [
     "parts_of",
     "split_counts",
     "whole_weights",
+    "without",
 ]

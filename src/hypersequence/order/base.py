@@ -62,6 +62,22 @@ def merged(runs: Positions) -> Positions:
     return np.stack((runs[first, 0], ends[np.append(first[1:] - 1, len(runs) - 1)]), axis=1)
 
 
+def without(runs: Positions, others: Positions) -> Positions:
+    """What of some runs is in none of the others. These may overlap; runs are rising and apart, before and after."""
+    if not len(runs) or not len(others):
+        return runs
+    others = merged(others)
+    edges = np.unique(np.concatenate((runs, others)))
+    inside = _covers(runs, edges[:-1]) & ~_covers(others, edges[:-1])
+    return merged(np.stack((edges[:-1][inside], edges[1:][inside]), axis=1))
+
+
+def _covers(runs: Positions, numbers: Positions) -> np.ndarray[Any, np.dtype[np.bool]]:
+    """Which numbers are in one of the runs."""
+    owner = np.searchsorted(runs[:, 0], numbers, "right") - 1
+    return (owner >= 0) & (numbers < runs[owner, 1])
+
+
 def distinct(numbers: Positions) -> list[int]:
     """The numbers that occur, once each, rising."""
     return cast("list[int]", np.unique(numbers).tolist())

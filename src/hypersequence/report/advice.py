@@ -208,8 +208,8 @@ def _from_disk(
     elif row.busy < _BUSY:
         text = (
             f"{begin}: the disk could give {disk}, but the default shuffle takes {rate}, with {row.busy:.0%} of a "
-            "processor: neither sets the pace; the page cache, which all of it goes through, other programs, or the way "
-            "to the disk, such as a network, may"
+            "processor: neither sets the pace; the page cache, which all of it goes through, other programs, or the "
+            "way to the disk, such as a network, may"
         )
     else:
         text = (

@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import ClosedError, FileChangedError, FileError
 from .buffers import lease
 from .largepages import LARGE_PAGE_NBYTES, MOST_PAGES, LargePages, are_there
+from .pagecache import address_of, is_absent, reads_at_once
 
 _HAS_PREAD = hasattr(os, "preadv")
 _HAS_FADVISE = hasattr(os, "posix_fadvise")
@@ -77,9 +78,11 @@ class FileHandle:
         self.nbytes = os.fstat(self._descriptor.number).st_size
         self.mapping: memoryview | None = None
         self._mapped: mmap.mmap | None = None
+        self._address: int | None = None  # of the mapping
         #: Where the bytes that were last read ahead, or evicted, in a row begin and end.
         self._row = self._evicted = (0, 0)
-        self._evicting: set[tuple[int, int]] = set()  # by process, as a forked child has nothing of its parent's to end
+        #: Who reads ahead, and whether they evict; by process, as a forked child has nothing of its parent's to end.
+        self._ahead: dict[tuple[int, int], bool] = {}
         self._large_pages: LargePages | None = None
         self._has_large_pages = True  # as far as is known
         self._lock = threading.Lock()  # only for systems without pread
@@ -94,6 +97,7 @@ class FileHandle:
         if self.mapping is None:
             self._mapped = mmap.mmap(self._open().number, self.nbytes, access=mmap.ACCESS_READ)
             self.mapping = memoryview(self._mapped)
+            self._address = address_of(self.mapping)
         return self.mapping
 
     def _open(self) -> _Descriptor:
@@ -161,13 +165,17 @@ class FileHandle:
                 length = min(_PIECE_NBYTES, offset + nbytes - start)
                 os.posix_fadvise(descriptor.number, start, length, os.POSIX_FADV_WILLNEED)
 
+    def is_absent(self, offset: int) -> bool:
+        """Whether a byte is known not to be in the page cache; takes twice as long as :meth:`is_cached`."""
+        return self._address is not None and is_absent(self._address, offset)
+
     def is_cached(self, offset: int) -> bool:
-        """Whether a byte could be read without the disk; ``False`` where the system does not tell."""
-        try:
-            os.preadv(self._open().number, [bytearray(1)], offset, os.RWF_NOWAIT)
-        except (OSError, AttributeError):  # not there; no such flag on this system, or not for this file system
-            return False
-        return True
+        """Whether a byte could be read without the disk; ``False`` where the system does not tell.
+
+        If it could not, the system begins to read it, and if it was quicker than we are, this is ``True`` as well; then
+        :func:`n_blocks_read` has grown.
+        """
+        return reads_at_once(self._open().number, offset)
 
     def wait_for(self, offset: int, nbytes: int) -> None:
         """Wait until bytes that the system was asked for have come, by reading one here and there."""
@@ -203,9 +211,10 @@ class FileHandle:
         in_a_row = end - row > _ROW_NBYTES
         if not self.has_large_pages:
             return offset, end if in_a_row else offset
-        shared = nbytes >= _SHARED_NBYTES and shared and not self._evicting
+        evicting = any(self._ahead.values())
+        shared = nbytes >= _SHARED_NBYTES and shared and not evicting
         # What is evicted goes in the same rows; of two that meet by chance, one goes while the other is still needed.
-        before = shared or in_a_row or (follows and not self._evicting)
+        before = shared or in_a_row or (follows and not evicting)
         behind = shared or in_a_row or goes_on or end == self.nbytes
         first, last = offset // LARGE_PAGE_NBYTES, end // LARGE_PAGE_NBYTES
         first += not before and offset % LARGE_PAGE_NBYTES > 0
@@ -247,16 +256,21 @@ class FileHandle:
         for start in range(offset, offset + nbytes, _PIECE_NBYTES):
             self._read_some(piece[: min(_PIECE_NBYTES, offset + nbytes - start)], start)
 
-    def begin_evicting(self, who: object) -> None:
-        """Have pages of the mapping that are touched come alone, or they bring megabytes that nobody evicts again."""
-        self._evicting.add((os.getpid(), id(who)))
-        self._advise("MADV_RANDOM")
+    def begin_reading_ahead(self, who: object, evicts: bool) -> None:
+        """Have pages of the mapping that are touched come alone, for as long as somebody brings just what they need.
 
-    def end_evicting(self, who: object) -> None:
-        """Have pages that are touched bring those around them again, if nobody else evicts."""
-        mine = (os.getpid(), id(who))
-        self._evicting -= {each for each in self._evicting if each[0] != mine[0] or each == mine}
-        if not self._evicting:
+        Else the system would bring megabytes around them: nobody evicts these again, and others are under way already.
+        Without large pages it is left to do so, since it is quicker at it than by being asked, unless they evict.
+        """
+        if evicts or self.has_large_pages:
+            self._ahead[os.getpid(), id(who)] = evicts
+            self._advise("MADV_RANDOM")
+
+    def end_reading_ahead(self, who: object) -> None:
+        """Have pages that are touched bring those around them again, if nobody else reads ahead."""
+        pid = os.getpid()
+        self._ahead = {(of, one): evicts for (of, one), evicts in self._ahead.items() if of == pid and one != id(who)}
+        if not self._ahead:
             self._advise("MADV_NORMAL")
 
     def _advise(self, name: str) -> None:
@@ -286,7 +300,7 @@ class FileHandle:
     def close(self) -> None:
         """Give the descriptor back when the last read that is under way has ended; the mapping, with its last array."""
         self._descriptor = None
-        self.mapping = self._mapped = self._large_pages = None
+        self.mapping = self._mapped = self._address = self._large_pages = None
 
     @property
     def closed(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ..errors import ChecksumError
@@ -24,7 +23,7 @@ ASKED_AHEAD_NBYTES = _STEPS_AHEAD * STEP_NBYTES
 #: More than these no disk needs, and to ask may mean to wait.
 _MOST_STEPS_AHEAD = 256
 
-#: Has another thread run something, and returns what waits for that; or runs it where it is waited for.
+#: Has another thread run something, and returns what waits for that.
 Beside: TypeAlias = Callable[[Callable[[], object]], Callable[[], object]]
 
 
@@ -34,19 +33,20 @@ class Way(NamedTuple):
     Args:
         check: Whether to check bytes as they come; else that is left to whoever reads them.
         dense: Whether everything around is read some time as well, and stays in memory until then.
-        beside: Another thread to bring half of the large pages, so that a disk far away has two requests at a time.
+        beside: Another thread, which brings large pages while what came before is checked; then they do so together,
+            so that a disk far away has two requests at a time. ``None`` to bring them when they are waited for.
     """
 
     check: bool
     dense: bool
-    beside: Beside
+    beside: Beside | None
 
 
 def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[int]:
     """Bring runs of records into the page cache, step by step.
 
-    Large pages are brought when it is their turn; for what lies beside them, and where there are none, the system is
-    asked some steps early. A step ends when its bytes have arrived. Every call that waits lets other threads run.
+    Large pages are brought a step early; for what lies beside them, and where there are none, the system is asked some
+    steps early. A step ends when its bytes have arrived. Every call that waits lets other threads run.
 
     Args:
         source: The file.
@@ -64,14 +64,16 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
         HyperSequenceError: The file was closed or truncated; the rest is not loaded then.
     """
     steps, check = _asked(source, handle, runs, chosen, way.dense), way.check
-    first = next(steps, None)
+    coming = _set_out(handle, next(steps, None), way.beside)
     yield 0
-    for step in () if first is None else chain((first,), steps):
+    while coming is not None:
+        step, on_their_way = coming
         handle.ensure_whole()
-        for begin, end in step.brought:
-            _bring(handle, begin, end, way.beside)
+        for done in reversed(on_their_way):  # the other thread has begun with the first
+            done()
         for offset, nbytes in step.asked:
             handle.wait_for(offset, nbytes)
+        coming = _set_out(handle, next(steps, None), way.beside)  # comes while this one is checked
         if check:
             try:
                 source.check(step.start, step.stop, chosen)
@@ -80,15 +82,34 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
         yield step.nbytes
 
 
-def _bring(handle: FileHandle, start: int, end: int, beside: Beside) -> None:
-    """Large pages, half of them by another thread; where there are none by one alone, as it is to be a row of reads."""
-    middle = start + -(-(end - start) // (2 * LARGE_PAGE_NBYTES)) * LARGE_PAGE_NBYTES
-    if middle >= end or not handle.has_large_pages:
+def _set_out(
+    handle: FileHandle, step: _Step | None, beside: Beside | None
+) -> tuple[_Step, list[Callable[[], object]]] | None:
+    """Have another thread bring a step: the step, and what waits for its halves or brings what is not begun."""
+    if step is None:
+        return None
+    if beside is None:
+        return step, [partial(_bring, handle, step.brought)]
+    parts = _halves(step.brought) if handle.has_large_pages else [step.brought]  # without them, it is a row of reads
+    return step, [beside(partial(_bring, handle, part)) for part in parts if part]
+
+
+def _bring(handle: FileHandle, stretches: list[tuple[int, int]]) -> None:
+    for start, end in stretches:
         handle.bring(start, end)
-        return
-    done = beside(partial(handle.bring, middle, end))
-    handle.bring(start, middle)
-    done()
+
+
+def _halves(stretches: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Two parts of about as many large pages."""
+    n_left = sum(-(-(end - start) // LARGE_PAGE_NBYTES) for start, end in stretches) // 2
+    first: list[tuple[int, int]] = []
+    second: list[tuple[int, int]] = []
+    for start, end in stretches:
+        middle = min(end, start + n_left * LARGE_PAGE_NBYTES)
+        n_left -= -(-(middle - start) // LARGE_PAGE_NBYTES)
+        first.extend([(start, middle)] if start < middle else [])
+        second.extend([(middle, end)] if middle < end else [])
+    return [first, second]
 
 
 class _Step(NamedTuple):

@@ -18,7 +18,8 @@ from ..schema import Array, Schema
 from ..stored import StoredFile
 from .columns import Plan, StoredColumn
 from .handle import MAX_GAP_NBYTES, FileHandle
-from .readahead import Way, load
+from .pagecache import n_blocks_read
+from .readahead import ASKED_AHEAD_NBYTES, STEP_NBYTES, Way, load
 from .verify import RunChecker, Verify
 
 #: Record numbers: a range with step 1 where they are contiguous, else an int64 array.
@@ -267,9 +268,18 @@ class FileSource:
         return load(self, self._handle, runs, chosen, way._replace(check=way.check and self._checker.keeps))
 
     def resident(self, runs: Array, chosen: Sequence[int]) -> bool:
-        """Whether runs of records are in the page cache, by samples: some a run, of many runs not all.
+        """Whether runs of records are in the page cache, as far as samples tell."""
+        before = n_blocks_read()
+        for number, offset in enumerate(self._samples(runs, chosen)):
+            # Mostly everything is there or nothing; and to try what is not leaves a small page in a large one's place.
+            if (number == 0 and self._handle.is_absent(offset)) or not self._handle.is_cached(offset):
+                return False
+        return n_blocks_read() == before
 
-        A sample takes 2 us, as long as some tens of KB take to be used: more of them where there is more. They are in
+    def _samples(self, runs: Array, chosen: Sequence[int]) -> Iterator[int]:
+        """Offsets of bytes that stand for runs of records: some a run, of many runs not all.
+
+        To try one takes 2 us, as long as some tens of KB take to be used: more of them where there is more. They are in
         the middle of what they stand for: at its edges is often what came with its neighbours.
         """
         total = int((runs[:, 1] - runs[:, 0]).sum()) * self.schema.record_nbytes
@@ -279,9 +289,7 @@ class FileSource:
             for offset, nbytes in extents[:: max(1, len(extents) // _MAX_SAMPLES_A_RUN)]:
                 n_samples = max(1, min(_MAX_SAMPLES_A_RUN, nbytes // _SAMPLE_NBYTES))
                 for sample in range(n_samples):
-                    if not self._handle.is_cached(offset + nbytes * (2 * sample + 1) // (2 * n_samples)):
-                        return False
-        return True
+                    yield offset + nbytes * (2 * sample + 1) // (2 * n_samples)
 
     def evict(self, runs: Array, chosen: Sequence[int]) -> None:
         """Drop runs of records from the page cache; of blocks that they share with others, their part only."""
@@ -292,13 +300,18 @@ class FileSource:
                 for offset, nbytes in self.extents(first, last, chosen):
                     self._handle.evict(offset, nbytes)
 
-    def begin_evicting(self, who: object) -> None:
-        """Somebody is going to evict: what is touched by chance is to come alone."""
-        self._handle.begin_evicting(who)
+    @property
+    def early_nbytes(self) -> int:
+        """How many bytes come, at most, before what is loaded is asked for them."""
+        return STEP_NBYTES if self._handle.has_large_pages else ASKED_AHEAD_NBYTES
 
-    def end_evicting(self, who: object) -> None:
+    def begin_reading_ahead(self, who: object, evicts: bool) -> None:
+        """Somebody is going to bring just what they need, and perhaps to evict it: what is touched is to come alone."""
+        self._handle.begin_reading_ahead(who, evicts)
+
+    def end_reading_ahead(self, who: object) -> None:
         """They do not any more: who reads without reading ahead is not to do so page by page."""
-        self._handle.end_evicting(who)
+        self._handle.end_reading_ahead(who)
 
     def user_meta(self) -> dict[str, Any]:
         """The user metadata, read once."""

@@ -1,0 +1,60 @@
+"""Whether bytes of a file are in the page cache, asked without changing that: Linux."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import sys
+from typing import Any
+
+import numpy as np
+
+
+def _mincore() -> Any:
+    if sys.platform != "linux":
+        return None
+    mincore = ctypes.CDLL(None).mincore
+    mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
+    return mincore
+
+
+_MINCORE = _mincore()
+
+
+def address_of(mapping: memoryview) -> int:
+    """Where a mapping begins in memory."""
+    return np.frombuffer(mapping, np.uint8).ctypes.data
+
+
+def is_absent(address: int, offset: int) -> bool:
+    """Whether a byte of a mapped file is known not to be in the page cache.
+
+    Of files that this process does not own and may not write to, the system calls everything present.
+    """
+    found = ctypes.create_string_buffer(1)
+    page = address + offset // mmap.PAGESIZE * mmap.PAGESIZE
+    return _MINCORE is not None and _MINCORE(page, 1, found) == 0 and not found.raw[0] & 1
+
+
+def reads_at_once(fd: int, offset: int) -> bool:
+    """Whether a byte is read without waiting; ``False`` where the system does not tell.
+
+    Where it is not there the system begins to read it, and if it is quicker than we are, it was: :func:`n_blocks_read`
+    tells.
+    """
+    try:
+        os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT)
+    except (OSError, AttributeError):  # not there; no such flag on this system, or not for this file system
+        return False
+    return True
+
+
+def n_blocks_read() -> int:
+    """How much this thread has had disks read, in blocks of 512 bytes; always 0 where the system does not tell."""
+    try:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_inblock
+    except (ImportError, AttributeError):
+        return 0
