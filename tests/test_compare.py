@@ -198,6 +198,7 @@ def test_losses_are_told(tmp_path: Path) -> None:
                 "seconds": 1,
                 "disk_nbytes": 1e6,
                 "disk_seconds": 1,
+                **({"copied_seconds": 2} if number else {}),
                 "first_s": 0.1,
                 "cpu_s": 1,
                 "cpu_records": n,
@@ -211,6 +212,8 @@ def test_losses_are_told(tmp_path: Path) -> None:
     assert not goals["... times the best loader of others: 2"].reached
     assert goals["... times the best of others: 1"] == Outcome(0.8, False, "Other, loader")
     assert goals["writing, of plain files: 0.85"] == Outcome(0.5, False)
+    ours, other = sorted(figures.cold("pairs", "shuffled"), key=lambda each: each.gb)
+    assert ours.to_copied == pytest.approx(2 * ours.ratio) and other.to_copied == pytest.approx(2.5 * ours.ratio)
     assert goals["Keras on JAX, of arrays in memory: 0.97"].value is None
     told = report._losses(figures)
     assert "from memory: Other, loader, 1.50 times ours." in told

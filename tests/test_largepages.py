@@ -162,15 +162,6 @@ def test_what_is_evicted_was_read_once(cold: Path) -> None:
     assert read_nbytes() - before < 1.1 * cold.stat().st_size
 
 
-@on_linux
-def test_of_part_of_a_file_little_else_is_read(cold: Path) -> None:
-    with hs.open(cold) as file:
-        wanted = [n for n in range(N) if n // file._source.block_records % 5 == 2]
-        before = read_nbytes()
-        assert sorted(numbers(hs.Loader(file.select(wanted).shuffled(1, window=8 * MIB)))) == wanted
-        assert read_nbytes() - before < 1.15 * len(wanted) * file._source.schema.record_nbytes
-
-
 @given(
     wanted=st.lists(st.tuples(st.integers(0, 299 * MIB), st.integers(1, 40 * MIB), st.booleans(), st.booleans())),
     evicting=st.booleans(),
@@ -180,7 +171,7 @@ def test_large_pages_lie_in_what_is_wanted_or_over_its_edges(
 ) -> None:
     handle = opened(path)
     if evicting:
-        handle.begin_reading_ahead(wanted, True)
+        handle.begin_evicting(wanted)
     for offset, nbytes, goes_on, shared in wanted:
         nbytes = min(nbytes, handle.nbytes - offset)
         start, end = handle.to_bring(offset, nbytes, goes_on, shared)
@@ -285,7 +276,7 @@ def test_what_is_on_its_way_when_a_pass_is_left_is_dropped_too(cold: Path, monke
                 next(batches)
             batches.close()
             del batches
-            assert resident_nbytes(cold) < 1 * MIB  # the file's own begin and end
+            assert resident_nbytes(cold) < 3 * MIB  # the file's own begin and end, and a batch in the making
 
 
 @on_linux

@@ -89,7 +89,8 @@ class Figure:
 class Cold:
     """A contender's figures with files on disk; ``ratio`` is to the disk's own rate right before, on the same files.
 
-    ``then_gb`` is without the first batch, which has what is done once: compiling, filling buffers, reading a window.
+    ``to_copied`` is to the same with one copy of what comes. ``then_gb`` is without the first batch, which has what is
+    done once: compiling, filling buffers, reading a window.
     """
 
     contender: str
@@ -98,6 +99,7 @@ class Cold:
     low: float
     high: float
     ratio: float
+    to_copied: float | None
     disk_gb: float
     first_s: float
     then_gb: float | None
@@ -226,6 +228,7 @@ class Figures:
                     low=min(rates),
                     high=max(rates),
                     ratio=statistics.median(rate / beside for rate, beside in zip(rates, disk, strict=True)),
+                    to_copied=_median([row for row in mine if "copied_seconds" in row], partial(_to_copied, nbytes)),
                     disk_gb=statistics.median(disk),
                     first_s=statistics.median(row.get("open_s", 0) + row["first_s"] for row in mine),
                     then_gb=_median([row for row in mine if row["records"] > batch], partial(_then, batch, nbytes)),
@@ -338,6 +341,10 @@ def _by_contender(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 def _gb(row: Row, nbytes: int) -> float:
     return row["records"] * nbytes / row["seconds"] / 1e9
+
+
+def _to_copied(nbytes: int, row: Row) -> float:
+    return _gb(row, nbytes) / (row["disk_nbytes"] / row["copied_seconds"] / 1e9)
 
 
 def _then(batch: int, nbytes: int, row: Row) -> float:

@@ -127,6 +127,7 @@ def _cold(cold: list[Cold]) -> Table:
             _short(each.gb),
             _spread(each.n, each.low, each.high),
             _short(each.ratio),
+            _short(each.to_copied),
             _short(each.disk_gb),
             f"{each.first_s:.2f} s",
             _short(each.then_gb),
@@ -134,7 +135,7 @@ def _cold(cold: list[Cold]) -> Table:
         ]
         for each in cold
     ]
-    head = ["", "GB/s", "rounds, spread", "of the disk", "the disk, GB/s", "opened, and first batch"]
+    head = ["", "GB/s", "rounds, spread", "of the disk", "with one copy", "the disk, GB/s", "opened, and first batch"]
     return [[*head, "GB/s after it", "CPU s/GB"], *rows]
 
 

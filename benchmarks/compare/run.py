@@ -286,11 +286,12 @@ class Comparison:
                         disk.forget(folder)
                         # Immediately before: rented disks have a faster rate for who did not use them for a while.
                         nbytes, seconds = disk.read_directly(folder)
+                        _, copied = disk.read_directly(folder, copied=True)
                         disk.remember(folder)  # so that there is memory for the files: see forget()
                         disk.forget(folder)
                         answer = worker.ask("epoch", within=300, seconds=self._form.cold_seconds)
-                    beside = {"disk_nbytes": nbytes, "disk_seconds": seconds, "open_s": opened}
-                    self._results.add(**key, contender=each.name, round=number, **answer, **beside)
+                    beside = {"disk_nbytes": nbytes, "disk_seconds": seconds, "copied_seconds": copied}
+                    self._results.add(**key, contender=each.name, round=number, **answer, **beside, open_s=opened)
 
     def _good_from_disk(self, among: list[Contender], **key: Any) -> set[str]:
         """Who has more than one round: not who read less than a tenth of the quickest, as more would say no more."""

@@ -20,7 +20,7 @@ from ..schema import Array
 from ..sequence import HyperSequence
 from ..source import Source
 from ..source.largepages import LARGE_PAGE_NBYTES
-from ..source.readahead import STEP_NBYTES, Beside, Way
+from ..source.readahead import ASKED_AHEAD_NBYTES, STEP_NBYTES, Beside, Way
 from .legs import Leg
 from .memory import allowed_nbytes, available_nbytes
 from .stats import LoaderStats
@@ -118,6 +118,7 @@ class ReadAhead:
         self._source, self._chosen, self._pool, self._evict, self._stats = source, chosen, pool, evict, stats
         self._n_staying, self._beside = n_staying, None if beside is None else _Beside(beside)
         self._size = step_records(source)
+        self._record_nbytes = sum(source.schema.columns[number].field.nbytes for number in chosen)
         self._coming = self._stretches(legs)
         self._queue: deque[Stretch] = deque()
         self._task: Task | None = None
@@ -125,7 +126,7 @@ class ReadAhead:
         self.stopped = False
         #: What a batch needs that reaches over several stretches, until it is made.
         self._held: list[Stretch] = []
-        self._begun, self._early_nbytes = False, 0
+        self._evicting, self._early_nbytes = False, 0
 
     def _stretches(self, legs: Iterable[Leg]) -> Generator[Stretch]:
         # The first batch waits for itself alone, the next for twice as much, and so on up to a step of reading; and
@@ -144,7 +145,7 @@ class ReadAhead:
                     stretch is None
                     or stretch.was_there
                     or stretch.epoch < leg.epoch
-                    or not (stretch.goes_on(found[1]) or _are_long(self._source, found[1]))
+                    or not (stretch.goes_on(found[1]) or self._are_long(found[1]))
                 )
                 alone = leg.world == 1
                 dense = alone and not self._evict and leg.total >= _MOST * self._source.n_records
@@ -218,7 +219,12 @@ class ReadAhead:
             used = min(1.0, max(0.0, (position - current.start) / (current.end - current.start)))
         if not self._evict or self._n_staying:  # there is room for two whole stretches
             return stretch.nbytes * min(used + _LEAD, 1)
-        return stretch.nbytes * min(used + _LEAD, 1 - _LEAD) - self._early_nbytes
+        early = self._early_nbytes if self._are_long(stretch.runs) else ASKED_AHEAD_NBYTES
+        return stretch.nbytes * min(used + _LEAD, 1 - _LEAD) - early
+
+    def _are_long(self, runs: Array) -> bool:
+        """Whether runs of records are of large pages for the most part."""
+        return n_records_of(runs) * self._record_nbytes >= 2 * LARGE_PAGE_NBYTES * len(runs)
 
     def _extend(self) -> None:
         """Have stretches in the queue: the current one, and some more."""
@@ -228,25 +234,12 @@ class ReadAhead:
             stretch = next(self._coming, None)
             if stretch is None:
                 return
-            self._prepare(stretch)  # before anything is read ahead: what comes too much would stay
+            if self._evict and not self._evicting and not stretch.scattered:
+                self._evicting = True  # before anything is read ahead: what comes too much would stay
+                for file in self._source.files():
+                    file.begin_evicting(self)
+                    self._early_nbytes = max(self._early_nbytes, file.early_nbytes)
             self._queue.append(stretch)
-
-    def _prepare(self, stretch: Stretch) -> None:
-        """Have what is touched come alone if all of it is read ahead, and with what is around it if it is not."""
-        if stretch.finished:
-            if not self._evict:
-                self._end()
-        elif not self._begun and (self._evict or (self._pool is not None and _are_long(self._source, stretch.runs))):
-            self._begun = True
-            for file in self._source.files():
-                file.begin_reading_ahead(self, self._evict)
-                self._early_nbytes = max(self._early_nbytes, file.early_nbytes)
-
-    def _end(self) -> None:
-        if self._begun:
-            self._begun = False
-            for file in self._source.files():
-                file.end_reading_ahead(self)
 
     def _read(self, queue: tuple[Stretch, ...], stretch: Stretch, due: float) -> None:
         """Some steps of a stretch, with the disk already at work for those behind it (but nothing before the first)."""
@@ -305,7 +298,9 @@ class ReadAhead:
             for stretch in (*self._held, *self._queue):
                 if not stretch.scattered:
                     self._drop(self._not_staying(stretch))
-        self._end()
+        if self._evicting:
+            for file in self._source.files():
+                file.end_evicting(self)
 
 
 class _Beside:
@@ -347,11 +342,6 @@ def _find(leg: Leg, start: int, stop: int) -> tuple[int, Array, bool]:
         numbers = np.asarray(leg.delivery.whole.span(start, stop))
         return stop, merged(np.stack((numbers, numbers + 1), axis=1)), False
     return end, runs, scattered
-
-
-def _are_long(source: Source, runs: Array) -> bool:
-    """Whether runs of records are of large pages for the most part."""
-    return n_records_of(runs) * source.schema.record_nbytes >= 2 * LARGE_PAGE_NBYTES * len(runs)
 
 
 def n_records_of(runs: Array) -> int:

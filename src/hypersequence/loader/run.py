@@ -250,10 +250,10 @@ class Run:
 
     def close(self) -> None:
         """Stop the threads; each finishes the piece that it is at."""
+        for job in self._jobs:  # first, or they would touch what is dropped
+            job.cancel()
         self._ahead.close()
         self._planned.close()  # it refers to us; without this, memory would wait for the garbage collector
-        for job in self._jobs:
-            job.cancel()
         for pool in (self._pool, self._reader, self._beside):
             if pool is not None:
                 pool.close()

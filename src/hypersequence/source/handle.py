@@ -81,8 +81,7 @@ class FileHandle:
         self._address: int | None = None  # of the mapping
         #: Where the bytes that were last read ahead, or evicted, in a row begin and end.
         self._row = self._evicted = (0, 0)
-        #: Who reads ahead, and whether they evict; by process, as a forked child has nothing of its parent's to end.
-        self._ahead: dict[tuple[int, int], bool] = {}
+        self._evicting: set[tuple[int, int]] = set()  # by process, as a forked child has nothing of its parent's to end
         self._large_pages: LargePages | None = None
         self._has_large_pages = True  # as far as is known
         self._lock = threading.Lock()  # only for systems without pread
@@ -167,7 +166,8 @@ class FileHandle:
 
     def is_absent(self, offset: int) -> bool:
         """Whether a byte is known not to be in the page cache; takes twice as long as :meth:`is_cached`."""
-        return self._address is not None and is_absent(self._address, offset)
+        address = self._address
+        return address is not None and is_absent(address, offset)
 
     def is_cached(self, offset: int) -> bool:
         """Whether a byte could be read without the disk; ``False`` where the system does not tell.
@@ -191,6 +191,10 @@ class FileHandle:
         # Without a mapping, reads would go on behind each of them.
         return self._mapped is not None and self._has_large_pages and are_there()
 
+    def follows(self, offset: int) -> bool:
+        """Whether what begins there goes on what :meth:`to_bring` was last told."""
+        return 0 <= offset - self._row[1] <= MAX_GAP_NBYTES
+
     def to_bring(self, offset: int, nbytes: int, goes_on: bool, shared: bool) -> tuple[int, int]:
         """Where begins and ends what is to be brought of what is read ahead next; the system is asked for the rest.
 
@@ -204,17 +208,15 @@ class FileHandle:
             goes_on: Whether what lies behind is read ahead next.
             shared: Whether neighbours are read some time, and find there what was brought.
         """
-        row, end = self._row
-        follows = 0 <= offset - end <= MAX_GAP_NBYTES
-        row, end = row if follows else offset, offset + nbytes
+        follows = self.follows(offset)
+        row, end = self._row[0] if follows else offset, offset + nbytes
         self._row = (row, end)
         in_a_row = end - row > _ROW_NBYTES
         if not self.has_large_pages:
             return offset, end if in_a_row else offset
-        evicting = any(self._ahead.values())
-        shared = nbytes >= _SHARED_NBYTES and shared and not evicting
+        shared = nbytes >= _SHARED_NBYTES and shared and not self._evicting
         # What is evicted goes in the same rows; of two that meet by chance, one goes while the other is still needed.
-        before = shared or in_a_row or (follows and not evicting)
+        before = shared or in_a_row or (follows and not self._evicting)
         behind = shared or in_a_row or goes_on or end == self.nbytes
         first, last = offset // LARGE_PAGE_NBYTES, end // LARGE_PAGE_NBYTES
         first += not before and offset % LARGE_PAGE_NBYTES > 0
@@ -256,21 +258,23 @@ class FileHandle:
         for start in range(offset, offset + nbytes, _PIECE_NBYTES):
             self._read_some(piece[: min(_PIECE_NBYTES, offset + nbytes - start)], start)
 
-    def begin_reading_ahead(self, who: object, evicts: bool) -> None:
-        """Have pages of the mapping that are touched come alone, for as long as somebody brings just what they need.
+    @property
+    def evicting(self) -> bool:
+        """Whether somebody evicts, so that pages of the mapping that are touched come alone."""
+        return bool(self._evicting)
 
-        Else the system would bring megabytes around them: nobody evicts these again, and others are under way already.
-        Without large pages it is left to do so, since it is quicker at it than by being asked, unless they evict.
-        """
-        if evicts or self.has_large_pages:
-            self._ahead[os.getpid(), id(who)] = evicts
-            self._advise("MADV_RANDOM")
+    def begin_evicting(self, who: object) -> None:
+        """Have pages of the mapping that are touched come alone, or they bring megabytes that nobody evicts again."""
+        self._evicting.add((os.getpid(), id(who)))
+        self._advise("MADV_RANDOM")
 
-    def end_reading_ahead(self, who: object) -> None:
-        """Have pages that are touched bring those around them again, if nobody else reads ahead."""
+    def end_evicting(self, who: object) -> None:
+        """Have pages that are touched bring those around them again, if nobody else evicts."""
         pid = os.getpid()
-        self._ahead = {(of, one): evicts for (of, one), evicts in self._ahead.items() if of == pid and one != id(who)}
-        if not self._ahead:
+        for of, one in list(self._evicting):
+            if of != pid or one == id(who):
+                self._evicting.discard((of, one))
+        if not self._evicting:
             self._advise("MADV_NORMAL")
 
     def _advise(self, name: str) -> None:
@@ -300,6 +304,8 @@ class FileHandle:
     def close(self) -> None:
         """Give the descriptor back when the last read that is under way has ended; the mapping, with its last array."""
         self._descriptor = None
+        if self._evicting:
+            self._advise("MADV_NORMAL")  # for views that stay
         self.mapping = self._mapped = self._address = self._large_pages = None
 
     @property

@@ -45,8 +45,9 @@ class Way(NamedTuple):
 def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[int]:
     """Bring runs of records into the page cache, step by step.
 
-    Large pages are brought a step early; for what lies beside them, and where there are none, the system is asked some
-    steps early. A step ends when its bytes have arrived. Every call that waits lets other threads run.
+    Large pages are brought a step early, but for those in a row; for what lies beside them, and where there are none,
+    the system is asked some steps early. A step ends when its bytes have arrived. Every call that waits lets other
+    threads run.
 
     Args:
         source: The file.
@@ -64,34 +65,41 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
         HyperSequenceError: The file was closed or truncated; the rest is not loaded then.
     """
     steps, check = _asked(source, handle, runs, chosen, way.dense), way.check
-    coming = _set_out(handle, next(steps, None), way.beside)
+    step = next(steps, None)
+    on_their_way = _sent_early(handle, step, way.beside)
     yield 0
-    while coming is not None:
-        step, on_their_way = coming
+    while step is not None:
         handle.ensure_whole()
-        for done in reversed(on_their_way):  # the other thread has begun with the first
+        for done in reversed(on_their_way or _sent(handle, step, way.beside)):  # the other begins with the first
             done()
         for offset, nbytes in step.asked:
             handle.wait_for(offset, nbytes)
-        coming = _set_out(handle, next(steps, None), way.beside)  # comes while this one is checked
+        coming = next(steps, None)
+        on_their_way = _sent_early(handle, coming, way.beside)  # comes while this one is checked
         if check:
             try:
                 source.check(step.start, step.stop, chosen)
             except ChecksumError:
                 check = False
         yield step.nbytes
+        step = coming
 
 
-def _set_out(
-    handle: FileHandle, step: _Step | None, beside: Beside | None
-) -> tuple[_Step, list[Callable[[], object]]] | None:
-    """Have another thread bring a step: the step, and what waits for its halves or brings what is not begun."""
-    if step is None:
-        return None
+def _sent_early(handle: FileHandle, step: _Step | None, beside: Beside | None) -> list[Callable[[], object]]:
+    """The same before it is a step's turn, or nothing if it is to wait for that.
+
+    What goes on where another ended the system begins to read by itself, in large pages, when that is checked; to do so
+    at the same time makes small ones of both. It does not where somebody evicts.
+    """
+    return [] if step is None or (step.follows and not handle.evicting) else _sent(handle, step, beside)
+
+
+def _sent(handle: FileHandle, step: _Step, beside: Beside | None) -> list[Callable[[], object]]:
+    """Have another thread bring a step; what waits for its halves, or brings what is not begun."""
     if beside is None:
-        return step, [partial(_bring, handle, step.brought)]
+        return [partial(_bring, handle, step.brought)]
     parts = _halves(step.brought) if handle.has_large_pages else [step.brought]  # without them, it is a row of reads
-    return step, [beside(partial(_bring, handle, part)) for part in parts if part]
+    return [beside(partial(_bring, handle, part)) for part in parts if part]
 
 
 def _bring(handle: FileHandle, stretches: list[tuple[int, int]]) -> None:
@@ -117,6 +125,7 @@ class _Step(NamedTuple):
 
     start: int
     stop: int
+    follows: bool
     nbytes: int
     brought: list[tuple[int, int]]
     asked: list[tuple[int, int]]
@@ -142,9 +151,9 @@ def _step(
     source: FileSource, handle: FileHandle, start: int, stop: int, chosen: Sequence[int], goes_on: bool, dense: bool
 ) -> _Step:
     """Where consecutive records lie."""
-    step = _Step(start, stop, 0, [], [])
     shared = dense and len(chosen) == len(source.schema.columns)
     extents = source.extents(start, stop, chosen)
+    step = _Step(start, stop, bool(extents) and handle.follows(extents[0][0]), 0, [], [])
     for offset, nbytes in extents:
         first, last = handle.to_bring(offset, nbytes, goes_on and len(extents) == 1, shared)
         end = offset + nbytes

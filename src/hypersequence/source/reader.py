@@ -302,16 +302,16 @@ class FileSource:
 
     @property
     def early_nbytes(self) -> int:
-        """How many bytes come, at most, before what is loaded is asked for them."""
-        return STEP_NBYTES if self._handle.has_large_pages else ASKED_AHEAD_NBYTES
+        """How many bytes of long runs come, at most, before what is loaded is asked for them."""
+        return max(STEP_NBYTES, self.stored.stride) if self._handle.has_large_pages else ASKED_AHEAD_NBYTES
 
-    def begin_reading_ahead(self, who: object, evicts: bool) -> None:
-        """Somebody is going to bring just what they need, and perhaps to evict it: what is touched is to come alone."""
-        self._handle.begin_reading_ahead(who, evicts)
+    def begin_evicting(self, who: object) -> None:
+        """Somebody is going to evict: what is touched by chance is to come alone."""
+        self._handle.begin_evicting(who)
 
-    def end_reading_ahead(self, who: object) -> None:
+    def end_evicting(self, who: object) -> None:
         """They do not any more: who reads without reading ahead is not to do so page by page."""
-        self._handle.end_reading_ahead(who)
+        self._handle.end_evicting(who)
 
     def user_meta(self) -> dict[str, Any]:
         """The user metadata, read once."""
