@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hypersequence as hs
-from hypersequence.source import largepages, readahead
+from hypersequence.source import largepages, pagecache, readahead
 from hypersequence.source.handle import FileHandle
 from hypersequence.source.largepages import LARGE_PAGE_NBYTES, LargePages
 from test_loader import forget, resident_nbytes
@@ -355,6 +355,37 @@ def test_large_pages_of_another_size_are_left_alone(tmp_path: Path, monkeypatch:
             path.write_text(content)
         monkeypatch.setattr(largepages, "_PMD_NBYTES", path)
         assert largepages._System().libc is None
+
+
+@on_linux
+def test_what_is_asked_for_comes_as_a_whole(cold: Path) -> None:
+    handle = opened(cold)
+    handle.will_need(5 * MIB + 1, 11 * MIB)
+    handle.wait_for(5 * MIB + 1, 11 * MIB)
+    assert 11 * MIB <= resident_nbytes(cold) <= 12 * MIB
+    handle.close()
+
+
+@on_linux
+@pytest.mark.parametrize(
+    ("told", "nbytes"),
+    [
+        ({"dev/block/8:16/queue/max_sectors_kb": "1280\n", "dev/block/8:16/queue/read_ahead_kb": "128"}, 1280 << 10),
+        ({"dev/block/8:16/queue/max_sectors_kb": "64", "dev/block/8:16/queue/read_ahead_kb": "4096"}, 2048 << 10),
+        ({"dev/block/queue/max_sectors_kb": "256", "dev/block/8:16/partition": "1"}, 256 << 10),
+        ({"class/bdi/8:16/read_ahead_kb": "512"}, 512 << 10),
+        ({"class/bdi/8:16/read_ahead_kb": "none"}, 128 << 10),
+        ({}, 128 << 10),
+    ],
+)
+def test_no_more_is_asked_for_at_a_time_than_the_system_heeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, str], nbytes: int
+) -> None:
+    for name, content in told.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr(pagecache, "_SYS", tmp_path)
+    assert pagecache.asked_nbytes.__wrapped__(os.makedev(8, 16)) == nbytes
 
 
 def test_without_advice_everything_is_read(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:

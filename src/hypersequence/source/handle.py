@@ -14,11 +14,11 @@ import numpy as np
 from ..errors import ClosedError, FileChangedError, FileError
 from .buffers import lease
 from .largepages import LARGE_PAGE_NBYTES, MOST_PAGES, LargePages, are_there
-from .pagecache import address_of, is_absent, reads_at_once
+from .pagecache import address_of, asked_nbytes, is_absent, reads_at_once
 
 _HAS_PREAD = hasattr(os, "preadv")
 _HAS_FADVISE = hasattr(os, "posix_fadvise")
-#: What the system is asked for, or read, at a time: larger reads gain nothing and leave the processor's cache.
+#: What is read at a time: larger reads gain nothing and leave the processor's cache.
 _PIECE_NBYTES = 2 << 20
 _WAIT_NBYTES = 512 << 10
 #: Bytes between two columns or blocks that are read rather than left out.
@@ -75,7 +75,8 @@ class FileHandle:
                 "somebody holds a view of its records: close some, or allow more (ulimit -n)",
                 path=path,
             ) from error
-        self.nbytes = os.fstat(self._descriptor.number).st_size
+        found = os.fstat(self._descriptor.number)
+        self.nbytes, self._asked_nbytes = found.st_size, asked_nbytes(found.st_dev) if _HAS_FADVISE else 0
         self.mapping: memoryview | None = None
         self._mapped: mmap.mmap | None = None
         self._address: int | None = None  # of the mapping
@@ -159,9 +160,8 @@ class FileHandle:
         """Ask the system to read ahead; does nothing where it takes no such hint."""
         if _HAS_FADVISE:
             descriptor = self._open()
-            # One call reads no more than the disk's own read-ahead, so a large one is many.
-            for start in range(offset, offset + nbytes, _PIECE_NBYTES):
-                length = min(_PIECE_NBYTES, offset + nbytes - start)
+            for start in range(offset, offset + nbytes, self._asked_nbytes):
+                length = min(self._asked_nbytes, offset + nbytes - start)
                 os.posix_fadvise(descriptor.number, start, length, os.POSIX_FADV_WILLNEED)
 
     def is_absent(self, offset: int) -> bool:

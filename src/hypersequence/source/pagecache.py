@@ -1,4 +1,4 @@
-"""Whether bytes of a file are in the page cache, asked without changing that: Linux."""
+"""What the page cache of Linux tells: whether bytes of a file are there, and how much of one it takes at a time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ctypes
 import mmap
 import os
 import sys
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,10 @@ def _mincore() -> Any:
 
 
 _MINCORE = _mincore()
+#: What disks read ahead if nobody says otherwise, and so the least that they can be asked for at a time.
+_LEAST_NBYTES = 128 << 10
+_MOST_NBYTES = 2 << 20
+_SYS = Path("/sys")
 
 
 def address_of(mapping: memoryview) -> int:
@@ -58,3 +64,22 @@ def n_blocks_read() -> int:
         return resource.getrusage(resource.RUSAGE_THREAD).ru_inblock
     except (ImportError, AttributeError):
         return 0
+
+
+@cache
+def asked_nbytes(device: int) -> int:
+    """How much is read of a file on a device when the system is asked to read ahead once.
+
+    That is the disk's own read-ahead, or what it takes in one request if that is more; what goes beyond is forgotten
+    without a word. Of devices that tell neither, the least.
+    """
+    number = f"{os.major(device)}:{os.minor(device)}"
+    disk = (_SYS / "dev/block" / number).resolve()
+    found = [_LEAST_NBYTES]
+    for queue in (disk / "queue", disk.parent / "queue", _SYS / "class/bdi" / number):  # a disk, its part, or none
+        for name in ("max_sectors_kb", "read_ahead_kb"):
+            try:
+                found.append(int((queue / name).read_text()) << 10)
+            except (OSError, ValueError):
+                continue
+    return min(max(found), _MOST_NBYTES)
