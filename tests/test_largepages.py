@@ -265,15 +265,16 @@ def test_what_is_on_its_way_when_a_pass_is_left_is_dropped_too(cold: Path, monke
     bring = LargePages.bring
 
     def slowly(pages: LargePages, start: int, end: int) -> None:
-        time.sleep(0.02)
+        time.sleep(0.1)
         bring(pages, start, end)
 
     monkeypatch.setattr(LargePages, "bring", slowly)
     with hs.open(cold) as file:
-        for seed in range(5):
+        for seed in range(3):
             batches = iter(hs.Loader(file.shuffled(seed, window=40 * MIB), evict=True))
             for _ in range(3 * seed):
                 next(batches)
+            time.sleep(0.3)  # what is made of the records, and touches them, is done then
             batches.close()
             del batches
             assert resident_nbytes(cold) < 3 * MIB  # the file's own begin and end, and a batch in the making
