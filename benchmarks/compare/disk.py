@@ -22,10 +22,16 @@ def read_directly(where: Path, at_most: int = 1 << 30, copied: bool = False) -> 
     Several reads are under way at any time, as a disk needs it that is to give all that it can, into large pages: with
     small ones a read of 8 MiB reaches the disk in pieces, and some disks give half as much. Tails that are no whole
     block are left out.
+
+    Args:
+        where: The file or folder.
+        at_most: No more bytes than these.
+        copied: Whether everything is copied once as it comes, the least that any training does with it: a disk that
+            shares the processors with whoever uses it gives less then.
     """
     files = [where] if where.is_file() else [path for path in where.rglob("*") if path.is_file()]
     buffers: SimpleQueue[memoryview] = SimpleQueue()
-    target = np.frombuffer(_large_pages(_STEP), np.uint8)
+    target = np.frombuffer(_large_pages(_STEP), np.uint8) if copied else None
     for _ in range(_DEPTH):
         buffers.put(_large_pages(_STEP))
     done = 0
@@ -37,7 +43,7 @@ def read_directly(where: Path, at_most: int = 1 << 30, copied: bool = False) -> 
                 while nbytes:
                     got = os.preadv(fd, [memory[:nbytes]], at)
                     at, nbytes = at + got, nbytes - got
-                    if copied:
+                    if target is not None:
                         np.copyto(target[:got], np.frombuffer(memory[:got], np.uint8))
             finally:
                 buffers.put(memory)

@@ -85,21 +85,21 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
         step = coming
 
 
-def _sent_early(handle: FileHandle, step: _Step | None, beside: Beside | None) -> list[Callable[[], object]]:
-    """The same before it is a step's turn, or nothing if it is to wait for that.
-
-    What goes on where another ended the system begins to read by itself, in large pages, when that is checked; to do so
-    at the same time makes small ones of both. It does not where somebody evicts.
-    """
-    return [] if step is None or (step.follows and not handle.evicting) else _sent(handle, step, beside)
-
-
 def _sent(handle: FileHandle, step: _Step, beside: Beside | None) -> list[Callable[[], object]]:
     """Have another thread bring a step; what waits for its halves, or brings what is not begun."""
     if beside is None:
         return [partial(_bring, handle, step.brought)]
     parts = _halves(step.brought) if handle.has_large_pages else [step.brought]  # without them, it is a row of reads
     return [beside(partial(_bring, handle, part)) for part in parts if part]
+
+
+def _sent_early(handle: FileHandle, step: _Step | None, beside: Beside | None) -> list[Callable[[], object]]:
+    """The same for a step whose turn is next, or nothing if it is to wait for that.
+
+    What goes on where another ended the system begins to read by itself, in large pages, when that is checked; to do so
+    at the same time makes small ones of both. It does not where somebody evicts.
+    """
+    return [] if step is None or (step.follows and not handle.evicting) else _sent(handle, step, beside)
 
 
 def _bring(handle: FileHandle, stretches: list[tuple[int, int]]) -> None:
