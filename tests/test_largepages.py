@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,101 @@ def test_an_epoch_in_windows_reads_by_large_pages(cold: Path, monkeypatch: pytes
     assert all(start % LARGE_PAGE_NBYTES == 0 and start < end for start, end in asked)
     covered = {page for start, end in asked for page in range(start, end, LARGE_PAGE_NBYTES)}
     assert len(covered) > 0.9 * cold.stat().st_size / LARGE_PAGE_NBYTES
+
+
+def reads_ahead(monkeypatch: pytest.MonkeyPatch, nbytes: int) -> None:
+    """Have the disk be one of which the system reads so far ahead by itself."""
+    monkeypatch.setattr(sys.modules[FileHandle.__module__], "read_ahead_nbytes", lambda _: nbytes)
+
+
+def brought_nbytes(path: Path, monkeypatch: pytest.MonkeyPatch, by: str | None, **options: Any) -> int:
+    """How much of a file comes in large pages in an epoch, which is as it should be."""
+    asked = brings(monkeypatch)
+    with hs.open(path) as file:
+        seq = file if by is None else file.shuffled(1, by=by, window=40 * MIB)
+        assert sorted(numbers(hs.Loader(seq, **options))) == list(range(N))
+    return sum(end - start for start, end in asked)
+
+
+@on_linux
+@pytest.mark.parametrize(("far", "options"), [(False, {}), (True, {"evict": True})], ids=str)
+def test_a_long_row_comes_in_large_pages(
+    cold: Path, monkeypatch: pytest.MonkeyPatch, far: bool, options: dict[str, Any]
+) -> None:
+    reads_ahead(monkeypatch, (8 if far else 2) * MIB)
+    assert brought_nbytes(cold, monkeypatch, None, **options) > 0.9 * cold.stat().st_size
+
+
+@on_linux
+def test_a_long_row_is_left_to_a_system_that_reads_far_ahead(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touched: list[tuple[int, int]] = []
+    touch = largepages.touch
+
+    def noting(address: int, start: int, end: int) -> None:
+        touch(address, start, end)
+        touched.append((start, end))
+        assert resident_nbytes(cold) >= end - start  # the disk has been waited for
+
+    monkeypatch.setattr(sys.modules[FileHandle.__module__], "touch", noting)
+    reads_ahead(monkeypatch, 8 * MIB)
+    assert brought_nbytes(cold, monkeypatch, None) <= 40 * MIB  # until it is known for one
+    assert sum(end - start for start, end in touched) > 0.8 * cold.stat().st_size
+    assert touched == sorted(touched)
+    forget(cold)
+    assert brought_nbytes(cold, monkeypatch, "window") > 0.9 * cold.stat().st_size
+
+
+@on_linux
+@pytest.mark.parametrize("number", [errno.EFAULT, errno.EINVAL])
+def test_a_row_that_cannot_be_touched_is_read_all_the_same(
+    cold: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    asked: list[int] = []
+
+    def refused(*_: int) -> None:
+        asked.append(number)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(sys.modules[FileHandle.__module__], "touch", refused)
+    reads_ahead(monkeypatch, 8 * MIB)
+    assert brought_nbytes(cold, monkeypatch, None) <= 40 * MIB
+    assert len(asked) > 20
+
+
+@on_linux
+@pytest.mark.parametrize("far", [False, True])
+def test_the_next_step_of_a_row_comes_while_one_is_checked(
+    cold: Path, monkeypatch: pytest.MonkeyPatch, far: bool
+) -> None:
+    reads_ahead(monkeypatch, (8 if far else 2) * MIB)
+    given: list[int] = []
+
+    def beside(function: Callable[[], object]) -> Callable[[], object]:
+        given.append(1)
+        return function
+
+    with hs.open(cold) as file:
+        steps = file._source.load(np.array([[0, N]]), (0, 1), readahead.Way(True, True, beside))
+        assert next(steps) == 0  # the first is on its way
+        assert next(steps) > 0
+        assert len(given) == (2 if far else 4)  # in two halves each
+        assert sum(steps) > 0.9 * cold.stat().st_size
+        assert len(given) < 12 if far else len(given) > 60
+
+
+@on_linux
+def test_touching_behind_the_end_of_a_truncated_file_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "short.bin"
+    path.write_bytes(bytes(8 * MIB))
+    handle = opened(path)
+    os.truncate(path, 3 * MIB)
+    assert handle._address is not None
+    with pytest.raises(OSError, match="EFAULT"):  # and the process lives
+        largepages.touch(handle._address, 1 * MIB, 8 * MIB)
+    handle.touch(1 * MIB, 8 * MIB)  # whoever reads the bytes is told
+    handle.close()
+    with pytest.raises(hs.ClosedError):
+        handle.touch(0, 1 * MIB)
 
 
 @on_linux
@@ -386,6 +482,7 @@ def test_no_more_is_asked_for_at_a_time_than_the_system_heeds(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     monkeypatch.setattr(pagecache, "_SYS", tmp_path)
+    monkeypatch.setattr(pagecache, "read_ahead_nbytes", pagecache.read_ahead_nbytes.__wrapped__)
     assert pagecache.asked_nbytes.__wrapped__(os.makedev(8, 16)) == nbytes
 
 

@@ -8,13 +8,14 @@ import os
 import stat
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 
 from ..errors import ClosedError, FileChangedError, FileError
 from .buffers import lease
-from .largepages import LARGE_PAGE_NBYTES, MOST_PAGES, LargePages, are_there
-from .pagecache import address_of, asked_nbytes, is_absent, reads_at_once
+from .largepages import LARGE_PAGE_NBYTES, MOST_PAGES, LargePages, are_there, touch
+from .pagecache import address_of, asked_nbytes, is_absent, read_ahead_nbytes, reads_at_once
 
 _HAS_PREAD = hasattr(os, "preadv")
 _HAS_FADVISE = hasattr(os, "posix_fadvise")
@@ -25,6 +26,8 @@ _WAIT_NBYTES = 512 << 10
 MAX_GAP_NBYTES = 64 << 10
 #: What was read ahead in a row for so long is expected to go on: a large page over its end is brought whole.
 _ROW_NBYTES = 32 << 20
+#: A system that reads so far ahead by itself is quicker in a row than who waits for one large page after the other.
+_FAR_NBYTES = 2 * LARGE_PAGE_NBYTES
 #: Of less than this the large pages over its edges would be too large a part.
 _SHARED_NBYTES = 2 * LARGE_PAGE_NBYTES
 
@@ -77,6 +80,8 @@ class FileHandle:
             ) from error
         found = os.fstat(self._descriptor.number)
         self.nbytes, self._asked_nbytes = found.st_size, asked_nbytes(found.st_dev) if _HAS_FADVISE else 0
+        #: Whether the system reads far ahead by itself of what is read in a row.
+        self.reads_far = _HAS_FADVISE and read_ahead_nbytes(found.st_dev) >= _FAR_NBYTES
         self.mapping: memoryview | None = None
         self._mapped: mmap.mmap | None = None
         self._address: int | None = None  # of the mapping
@@ -211,7 +216,7 @@ class FileHandle:
         follows = self.follows(offset)
         row, end = self._row[0] if follows else offset, offset + nbytes
         self._row = (row, end)
-        in_a_row = end - row > _ROW_NBYTES
+        in_a_row = self._is_long_row()
         if not self.has_large_pages:
             return offset, end if in_a_row else offset
         shared = nbytes >= _SHARED_NBYTES and shared and not self._evicting
@@ -224,6 +229,21 @@ class FileHandle:
         if first >= last:
             return offset, offset
         return first * LARGE_PAGE_NBYTES, min(last * LARGE_PAGE_NBYTES, self.nbytes)
+
+    def is_left_to_the_system(self) -> bool:
+        """Whether what :meth:`to_bring` was last told goes on a long row, and the system is quicker by itself."""
+        return self.reads_far and self.has_large_pages and not self._evicting and self._is_long_row()
+
+    def _is_long_row(self) -> bool:
+        return self._row[1] - self._row[0] > _ROW_NBYTES
+
+    def touch(self, start: int, end: int) -> None:
+        """Wait until bytes are in the mapping, behind which the system reads on by itself; does nothing without one."""
+        mapped, address = self._mapped, self._address  # the mapping stays for as long as we hold it
+        self._open()
+        if mapped is not None and address is not None:
+            with suppress(OSError):  # whoever reads the bytes meets what is wrong with them again
+                touch(address, start, end)
 
     def bring(self, start: int, end: int) -> None:
         """Wait until the page cache holds what :meth:`to_bring` told, or part of it."""

@@ -91,6 +91,22 @@ class LargePages:
             self._libc.munmap(address, self._nbytes)
 
 
+def touch(address: int, start: int, end: int) -> None:
+    """Have the page cache hold bytes of a mapping, which lies at this address: as if one were read after the other.
+
+    Other threads run meanwhile.
+
+    Raises:
+        OSError: The disk failed, the file ends before, or the system does not do that.
+    """
+    if _system.libc is None:
+        raise OSError(errno.ENOSYS, "nothing to touch pages with on this system")
+    first = start // mmap.PAGESIZE * mmap.PAGESIZE
+    if _system.libc.madvise(address + first, end - first, _MADV_POPULATE_READ):
+        number = ctypes.get_errno()
+        raise OSError(number, errno.errorcode.get(number, "madvise failed"))
+
+
 def are_there() -> bool:
     """Whether the system has large pages, as far as is known."""
     return _system.libc is not None

@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -73,13 +74,21 @@ def asked_nbytes(device: int) -> int:
     That is the disk's own read-ahead, or what it takes in one request if that is more; what goes beyond is forgotten
     without a word. Of devices that tell neither, the least.
     """
+    return min(max(_told(device, "max_sectors_kb"), read_ahead_nbytes(device)), _MOST_NBYTES)
+
+
+@cache
+def read_ahead_nbytes(device: int) -> int:
+    """How far the system reads ahead by itself where a file on a device is read in a row; the least if none tells."""
+    return _told(device, "read_ahead_kb")
+
+
+def _told(device: int, name: str) -> int:
+    """What a device tells of itself in KiB, and not less than the least."""
     number = f"{os.major(device)}:{os.minor(device)}"
     disk = (_SYS / "dev/block" / number).resolve()
     found = [_LEAST_NBYTES]
     for queue in (disk / "queue", disk.parent / "queue", _SYS / "class/bdi" / number):  # a disk, its part, or none
-        for name in ("max_sectors_kb", "read_ahead_kb"):
-            try:
-                found.append(int((queue / name).read_text()) << 10)
-            except (OSError, ValueError):
-                continue
-    return min(max(found), _MOST_NBYTES)
+        with suppress(OSError, ValueError):
+            found.append(int((queue / name).read_text()) << 10)
+    return max(found)

@@ -45,9 +45,9 @@ class Way(NamedTuple):
 def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[int]:
     """Bring runs of records into the page cache, step by step.
 
-    Large pages are brought a step early, but for those in a row; for what lies beside them, and where there are none,
-    the system is asked some steps early. A step ends when its bytes have arrived. Every call that waits lets other
-    threads run.
+    Large pages are brought a step early; for what lies beside them, and where there are none, the system is asked some
+    steps early. Long rows are left to a system that reads far ahead by itself, and touched so that it does. A step ends
+    when its bytes have arrived. Every call that waits lets other threads run.
 
     Args:
         source: The file.
@@ -87,6 +87,8 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
 
 def _sent(handle: FileHandle, step: _Step, beside: Beside | None) -> list[Callable[[], object]]:
     """Have another thread bring a step; what waits for its halves, or brings what is not begun."""
+    if step.touched is not None:
+        return [partial(handle.touch, *step.touched)]
     if beside is None:
         return [partial(_bring, handle, step.brought)]
     parts = _halves(step.brought) if handle.has_large_pages else [step.brought]  # without them, it is a row of reads
@@ -96,10 +98,11 @@ def _sent(handle: FileHandle, step: _Step, beside: Beside | None) -> list[Callab
 def _sent_early(handle: FileHandle, step: _Step | None, beside: Beside | None) -> list[Callable[[], object]]:
     """The same for a step whose turn is next, or nothing if it is to wait for that.
 
-    What goes on where another ended the system begins to read by itself, in large pages, when that is checked; to do so
-    at the same time makes small ones of both. It does not where somebody evicts.
+    What goes on where another ended a system that reads far ahead begins to read by itself, in large pages, when that
+    is checked; to do so at the same time makes small ones of both. It does not where somebody evicts.
     """
-    return [] if step is None or (step.follows and not handle.evicting) else _sent(handle, step, beside)
+    by_itself = step is not None and step.follows and handle.reads_far and not handle.evicting
+    return [] if step is None or by_itself else _sent(handle, step, beside)
 
 
 def _bring(handle: FileHandle, stretches: list[tuple[int, int]]) -> None:
@@ -121,7 +124,7 @@ def _halves(stretches: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
 
 
 class _Step(NamedTuple):
-    """Consecutive records, their bytes, and where these lie: what is brought, and offsets and lengths beside that."""
+    """Consecutive records, their bytes, and where these lie: what is brought, or asked for beside that, or touched."""
 
     start: int
     stop: int
@@ -129,6 +132,7 @@ class _Step(NamedTuple):
     nbytes: int
     brought: list[tuple[int, int]]
     asked: list[tuple[int, int]]
+    touched: tuple[int, int] | None = None
 
 
 def _asked(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], dense: bool) -> Iterator[_Step]:
@@ -162,7 +166,11 @@ def _step(
             step.asked.extend((at, to - at) for at, to in ((offset, first), (last, end)) if at < to)
         else:
             step.asked.append((offset, nbytes))
-    return step._replace(nbytes=sum(nbytes for _, nbytes in extents))
+    step = step._replace(nbytes=sum(nbytes for _, nbytes in extents))
+    if len(extents) == 1 and handle.is_left_to_the_system():
+        offset, nbytes = extents[0]
+        return step._replace(brought=[], asked=[], touched=(offset, offset + nbytes))
+    return step
 
 
 def _steps(source: FileSource, runs: Array) -> Iterator[tuple[int, int, bool]]:
