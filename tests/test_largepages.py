@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,71 +114,128 @@ def test_an_epoch_in_windows_reads_by_large_pages(cold: Path, monkeypatch: pytes
     assert len(covered) > 0.9 * cold.stat().st_size / LARGE_PAGE_NBYTES
 
 
-def reads_ahead(monkeypatch: pytest.MonkeyPatch, nbytes: int) -> None:
-    """Have the disk be one of which the system reads so far ahead by itself."""
+has_large_pages = pytest.mark.skipif(not largepages.are_there(), reason="needs Linux 5.14, and large pages of 2 MiB")
+
+
+def reads_ahead(monkeypatch: pytest.MonkeyPatch, nbytes: int | None) -> None:
+    """Have the disk be one of which the system reads so far ahead by itself, as far as is known."""
     monkeypatch.setattr(sys.modules[FileHandle.__module__], "read_ahead_nbytes", lambda _: nbytes)
 
 
-def brought_nbytes(path: Path, monkeypatch: pytest.MonkeyPatch, by: str | None, **options: Any) -> int:
-    """How much of a file comes in large pages in an epoch, which is as it should be."""
-    asked = brings(monkeypatch)
-    with hs.open(path) as file:
-        seq = file if by is None else file.shuffled(1, by=by, window=40 * MIB)
-        assert sorted(numbers(hs.Loader(seq, **options))) == list(range(N))
-    return sum(end - start for start, end in asked)
-
-
-@on_linux
-@pytest.mark.parametrize(("far", "options"), [(False, {}), (True, {"evict": True})], ids=str)
-def test_a_long_row_comes_in_large_pages(
-    cold: Path, monkeypatch: pytest.MonkeyPatch, far: bool, options: dict[str, Any]
-) -> None:
-    reads_ahead(monkeypatch, (8 if far else 2) * MIB)
-    assert brought_nbytes(cold, monkeypatch, None, **options) > 0.9 * cold.stat().st_size
-
-
-@on_linux
-def test_a_long_row_is_left_to_a_system_that_reads_far_ahead(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def touches(monkeypatch: pytest.MonkeyPatch, failing: int = 0) -> list[tuple[int, int]]:
+    """What is touched; with an error instead, if one is given."""
     touched: list[tuple[int, int]] = []
     touch = largepages.touch
 
     def noting(address: int, start: int, end: int) -> None:
-        touch(address, start, end)
         touched.append((start, end))
-        assert resident_nbytes(cold) >= end - start  # the disk has been waited for
+        if failing:
+            raise OSError(failing, os.strerror(failing))
+        touch(address, start, end)
 
     monkeypatch.setattr(sys.modules[FileHandle.__module__], "touch", noting)
+    return touched
+
+
+def nbytes_of(asked: list[tuple[int, int]]) -> int:
+    return sum(end - start for start, end in asked)
+
+
+def steps_of(file: hs.HyperSequenceFile, beside: readahead.Beside | None = None, check: bool = True) -> Iterator[int]:
+    """All of a file, read ahead."""
+    return file._source.load(np.array([[0, N]]), (0, 1), readahead.Way(check, True, beside))
+
+
+@has_large_pages
+@pytest.mark.parametrize(
+    ("far", "options"), [(2 * MIB, {}), (None, {}), (8 * MIB, {"evict": True})], ids=["near", "unknown", "evict"]
+)
+def test_a_long_row_comes_in_large_pages(
+    cold: Path, monkeypatch: pytest.MonkeyPatch, far: int | None, options: dict[str, Any]
+) -> None:
+    reads_ahead(monkeypatch, far)
+    brought, touched = brings(monkeypatch), touches(monkeypatch)
+    with hs.open(cold) as file:
+        assert numbers(hs.Loader(file, **options)) == list(range(N))
+    assert nbytes_of(brought) > 0.9 * cold.stat().st_size
+    assert not touched
+
+
+@has_large_pages
+def test_a_long_row_is_left_to_a_system_that_reads_far_ahead(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads_ahead(monkeypatch, 8 * MIB)
-    assert brought_nbytes(cold, monkeypatch, None) <= 40 * MIB  # until it is known for one
-    assert sum(end - start for start, end in touched) > 0.8 * cold.stat().st_size
-    assert touched == sorted(touched)
-    forget(cold)
-    assert brought_nbytes(cold, monkeypatch, "window") > 0.9 * cold.stat().st_size
+    brought, touched = brings(monkeypatch), touches(monkeypatch)
+    with hs.open(cold) as file:
+        assert numbers(hs.Loader(file)) == list(range(N))
+        assert nbytes_of(brought) <= 48 * MIB  # until it is known for one
+        assert nbytes_of(touched) > 0.8 * cold.stat().st_size
+        assert touched == sorted(touched)
+        touched.clear()
+        forget(cold)
+        assert sorted(numbers(hs.Loader(file.shuffled(1, window=40 * MIB)))) == list(range(N))
+        assert nbytes_of(touched) < 0.2 * cold.stat().st_size
 
 
 @on_linux
+def test_what_is_touched_is_there(cold: Path) -> None:
+    handle = opened(cold)
+    before = resident_nbytes(cold)
+    handle.touch(100 * MIB, 164 * MIB)
+    assert resident_nbytes(cold) - before >= 64 * MIB
+    handle.close()
+    with pytest.raises(hs.ClosedError):
+        handle.touch(0, 1 * MIB)
+
+
+@has_large_pages
 @pytest.mark.parametrize("number", [errno.EFAULT, errno.EINVAL])
-def test_a_row_that_cannot_be_touched_is_read_all_the_same(
+def test_a_row_that_cannot_be_touched_is_read_ahead_all_the_same(
     cold: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    asked: list[int] = []
-
-    def refused(*_: int) -> None:
-        asked.append(number)
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(sys.modules[FileHandle.__module__], "touch", refused)
     reads_ahead(monkeypatch, 8 * MIB)
-    assert brought_nbytes(cold, monkeypatch, None) <= 40 * MIB
-    assert len(asked) > 20
+    touched = touches(monkeypatch, failing=number)
+    with hs.open(cold) as file:
+        monkeypatch.setattr(type(file._source), "check", lambda *_: None)  # which would read it as well
+        assert sum(steps_of(file)) > 0.9 * cold.stat().st_size
+        assert len(touched) > 20 if number == errno.EFAULT else len(touched) == 1  # what no row can do is not tried on
+    assert resident_nbytes(cold) > 0.99 * cold.stat().st_size
 
 
-@on_linux
-@pytest.mark.parametrize("far", [False, True])
+@has_large_pages
+def test_a_row_that_nobody_checks_is_not_mapped(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several ranks read it, each of which needs a part."""
+    reads_ahead(monkeypatch, 8 * MIB)
+    touched = touches(monkeypatch)
+    with hs.open(cold) as file:
+        assert sum(steps_of(file, check=False)) > 0.9 * cold.stat().st_size
+    assert not touched
+
+
+@has_large_pages
+def test_a_row_is_not_touched_when_somebody_begins_to_evict(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One page after the other would come."""
+    reads_ahead(monkeypatch, 8 * MIB)
+    brought, touched = brings(monkeypatch), touches(monkeypatch)
+    with hs.open(cold) as file:
+        steps = steps_of(file)
+        while not touched:
+            next(steps)
+        file._source.begin_evicting(steps)
+        brought.clear()
+        touched.clear()
+        assert sum(steps) > 0.7 * cold.stat().st_size
+        file._source.end_evicting(steps)
+    assert nbytes_of(brought) > 0.7 * cold.stat().st_size
+    assert not touched
+
+
+@has_large_pages
+@pytest.mark.parametrize(("far", "early"), [(2 * MIB, True), (8 * MIB, False), (None, False)])
 def test_the_next_step_of_a_row_comes_while_one_is_checked(
-    cold: Path, monkeypatch: pytest.MonkeyPatch, far: bool
+    cold: Path, monkeypatch: pytest.MonkeyPatch, far: int | None, early: bool
 ) -> None:
-    reads_ahead(monkeypatch, (8 if far else 2) * MIB)
+    """Unless the system does so by itself, or may do so."""
+    reads_ahead(monkeypatch, far)
     given: list[int] = []
 
     def beside(function: Callable[[], object]) -> Callable[[], object]:
@@ -186,15 +243,14 @@ def test_the_next_step_of_a_row_comes_while_one_is_checked(
         return function
 
     with hs.open(cold) as file:
-        steps = file._source.load(np.array([[0, N]]), (0, 1), readahead.Way(True, True, beside))
+        steps = steps_of(file, beside)
         assert next(steps) == 0  # the first is on its way
         assert next(steps) > 0
-        assert len(given) == (2 if far else 4)  # in two halves each
+        assert len(given) == (4 if early else 2)  # each in two halves
         assert sum(steps) > 0.9 * cold.stat().st_size
-        assert len(given) < 12 if far else len(given) > 60
 
 
-@on_linux
+@has_large_pages
 def test_touching_behind_the_end_of_a_truncated_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "short.bin"
     path.write_bytes(bytes(8 * MIB))
@@ -203,10 +259,8 @@ def test_touching_behind_the_end_of_a_truncated_file_is_an_error(tmp_path: Path)
     assert handle._address is not None
     with pytest.raises(OSError, match="EFAULT"):  # and the process lives
         largepages.touch(handle._address, 1 * MIB, 8 * MIB)
-    handle.touch(1 * MIB, 8 * MIB)  # whoever reads the bytes is told
+    handle.touch(1 * MIB, 8 * MIB)
     handle.close()
-    with pytest.raises(hs.ClosedError):
-        handle.touch(0, 1 * MIB)
 
 
 @on_linux

@@ -8,7 +8,6 @@ import os
 import stat
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 
 import numpy as np
 
@@ -80,8 +79,9 @@ class FileHandle:
             ) from error
         found = os.fstat(self._descriptor.number)
         self.nbytes, self._asked_nbytes = found.st_size, asked_nbytes(found.st_dev) if _HAS_FADVISE else 0
-        #: Whether the system reads far ahead by itself of what is read in a row.
-        self.reads_far = _HAS_FADVISE and read_ahead_nbytes(found.st_dev) >= _FAR_NBYTES
+        far = read_ahead_nbytes(found.st_dev) if _HAS_FADVISE else None
+        #: Whether the system reads far ahead by itself of what is read in a row; ``None`` if nobody tells.
+        self.reads_far = None if far is None else far >= _FAR_NBYTES
         self.mapping: memoryview | None = None
         self._mapped: mmap.mmap | None = None
         self._address: int | None = None  # of the mapping
@@ -216,7 +216,7 @@ class FileHandle:
         follows = self.follows(offset)
         row, end = self._row[0] if follows else offset, offset + nbytes
         self._row = (row, end)
-        in_a_row = self._is_long_row()
+        in_a_row = end - row > _ROW_NBYTES
         if not self.has_large_pages:
             return offset, end if in_a_row else offset
         shared = nbytes >= _SHARED_NBYTES and shared and not self._evicting
@@ -230,32 +230,32 @@ class FileHandle:
             return offset, offset
         return first * LARGE_PAGE_NBYTES, min(last * LARGE_PAGE_NBYTES, self.nbytes)
 
-    def is_left_to_the_system(self) -> bool:
-        """Whether what :meth:`to_bring` was last told goes on a long row, and the system is quicker by itself."""
-        return self.reads_far and self.has_large_pages and not self._evicting and self._is_long_row()
-
-    def _is_long_row(self) -> bool:
-        return self._row[1] - self._row[0] > _ROW_NBYTES
+    def goes_on_a_long_row(self, offset: int) -> bool:
+        """Whether what begins there, and :meth:`to_bring` was last told, goes on a long row."""
+        return offset - self._row[0] > _ROW_NBYTES
 
     def touch(self, start: int, end: int) -> None:
-        """Wait until bytes are in the mapping, behind which the system reads on by itself; does nothing without one."""
+        """The same as :meth:`bring` through the mapping of the file, where the system reads on behind it by itself."""
         mapped, address = self._mapped, self._address  # the mapping stays for as long as we hold it
         self._open()
-        if mapped is not None and address is not None:
-            with suppress(OSError):  # whoever reads the bytes meets what is wrong with them again
-                touch(address, start, end)
+        if mapped is None or address is None or not self._done(touch, address, start, end):
+            self._read_through(start, end - start)
 
     def bring(self, start: int, end: int) -> None:
         """Wait until the page cache holds what :meth:`to_bring` told, or part of it."""
         descriptor = self._open()
-        if self.has_large_pages:
-            try:
-                self._pages(descriptor).bring(start, end)
-                return
-            except OSError as error:  # whoever reads the bytes meets what is wrong with the disk again
-                if error.errno not in _ERRORS_OF_A_STRETCH:
-                    self._has_large_pages = False
-        self._read_through(start, end - start)
+        if not self.has_large_pages or not self._done(lambda: self._pages(descriptor).bring(start, end)):
+            self._read_through(start, end - start)
+
+    def _done(self, function: Callable[..., None], *arguments: int) -> bool:
+        """Whether the system did that; if not since it never does, nobody asks again."""
+        try:
+            function(*arguments)
+        except OSError as error:  # whoever reads the bytes meets what is wrong with the disk again
+            if error.errno not in _ERRORS_OF_A_STRETCH:
+                self._has_large_pages = False
+            return False
+        return True
 
     def _pages(self, descriptor: _Descriptor) -> LargePages:
         """A mapping that is good for some more large pages."""

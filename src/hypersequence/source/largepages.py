@@ -1,6 +1,7 @@
-"""Bringing stretches of a file into the page cache in pieces of 2 MiB, without copying them: Linux 5.18 and later."""
+"""Bringing stretches of a file into the page cache without copying them, in pieces of 2 MiB: Linux 5.18 and later."""
 
-# Of all ways into the page cache this one is quickest and takes exactly what it is asked for. posix_fadvise(WILLNEED)
+# Of all ways into the page cache large pages are quickest wherever the system does not read far ahead by itself, and
+# take exactly what they are asked for. posix_fadvise(WILLNEED)
 # makes small pages, which cost ten times as much of the system's time and reach the disk as small requests; reading in
 # a row makes large pages, but copies everything once and reads on behind the end. docs/decisions.md has the figures.
 
@@ -99,10 +100,11 @@ def touch(address: int, start: int, end: int) -> None:
     Raises:
         OSError: The disk failed, the file ends before, or the system does not do that.
     """
-    if _system.libc is None:
+    libc = _system.libc  # another thread may find out that there are none
+    if libc is None:
         raise OSError(errno.ENOSYS, "nothing to touch pages with on this system")
     first = start // mmap.PAGESIZE * mmap.PAGESIZE
-    if _system.libc.madvise(address + first, end - first, _MADV_POPULATE_READ):
+    if libc.madvise(address + first, end - first, _MADV_POPULATE_READ):
         number = ctypes.get_errno()
         raise OSError(number, errno.errorcode.get(number, "madvise failed"))
 

@@ -74,21 +74,25 @@ def asked_nbytes(device: int) -> int:
     That is the disk's own read-ahead, or what it takes in one request if that is more; what goes beyond is forgotten
     without a word. Of devices that tell neither, the least.
     """
-    return min(max(_told(device, "max_sectors_kb"), read_ahead_nbytes(device)), _MOST_NBYTES)
+    found = [each for name in ("max_sectors_kb", "read_ahead_kb") if (each := _told(device, name)) is not None]
+    return min(max([_LEAST_NBYTES, *found]), _MOST_NBYTES)
 
 
 @cache
-def read_ahead_nbytes(device: int) -> int:
-    """How far the system reads ahead by itself where a file on a device is read in a row; the least if none tells."""
+def read_ahead_nbytes(device: int) -> int | None:
+    """How far the system reads ahead by itself where a file on a device is read in a row; ``None`` if nobody tells.
+
+    Of file systems that are made of others, as containers have, nobody does.
+    """
     return _told(device, "read_ahead_kb")
 
 
-def _told(device: int, name: str) -> int:
-    """What a device tells of itself in KiB, and not less than the least."""
+def _told(device: int, name: str) -> int | None:
+    """What a device tells of itself in KiB; of several answers the largest."""
     number = f"{os.major(device)}:{os.minor(device)}"
     disk = (_SYS / "dev/block" / number).resolve()
-    found = [_LEAST_NBYTES]
+    found: list[int] = []
     for queue in (disk / "queue", disk.parent / "queue", _SYS / "class/bdi" / number):  # a disk, its part, or none
         with suppress(OSError, ValueError):
             found.append(int((queue / name).read_text()) << 10)
-    return max(found)
+    return max(found, default=None)

@@ -45,9 +45,10 @@ class Way(NamedTuple):
 def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[int]:
     """Bring runs of records into the page cache, step by step.
 
-    Large pages are brought a step early; for what lies beside them, and where there are none, the system is asked some
-    steps early. Long rows are left to a system that reads far ahead by itself, and touched so that it does. A step ends
-    when its bytes have arrived. Every call that waits lets other threads run.
+    Large pages are brought early, by another thread: those of the first step when it is sent, others while the step
+    before is checked. What goes on a long row is left to a system that reads far ahead by itself, and touched so that
+    it does. For what lies beside large pages, and where there are none, the system is asked some steps early. A step
+    ends when its bytes have arrived. Every call that waits lets other threads run.
 
     Args:
         source: The file.
@@ -64,7 +65,7 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
     Raises:
         HyperSequenceError: The file was closed or truncated; the rest is not loaded then.
     """
-    steps, check = _asked(source, handle, runs, chosen, way.dense), way.check
+    steps, check = _asked(source, handle, runs, chosen, way), way.check
     step = next(steps, None)
     on_their_way = _sent_early(handle, step, way.beside)
     yield 0
@@ -87,8 +88,8 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
 
 def _sent(handle: FileHandle, step: _Step, beside: Beside | None) -> list[Callable[[], object]]:
     """Have another thread bring a step; what waits for its halves, or brings what is not begun."""
-    if step.touched is not None:
-        return [partial(handle.touch, *step.touched)]
+    if step.touched and handle.has_large_pages and not handle.evicting:  # or pages would come one by one
+        return [partial(handle.touch, *stretch) for stretch in step.brought]
     if beside is None:
         return [partial(_bring, handle, step.brought)]
     parts = _halves(step.brought) if handle.has_large_pages else [step.brought]  # without them, it is a row of reads
@@ -101,8 +102,8 @@ def _sent_early(handle: FileHandle, step: _Step | None, beside: Beside | None) -
     What goes on where another ended a system that reads far ahead begins to read by itself, in large pages, when that
     is checked; to do so at the same time makes small ones of both. It does not where somebody evicts.
     """
-    by_itself = step is not None and step.follows and handle.reads_far and not handle.evicting
-    return [] if step is None or by_itself else _sent(handle, step, beside)
+    alone = handle.evicting or (handle.has_large_pages and handle.reads_far is False)
+    return [] if step is None or (step.follows and not alone) else _sent(handle, step, beside)
 
 
 def _bring(handle: FileHandle, stretches: list[tuple[int, int]]) -> None:
@@ -124,7 +125,7 @@ def _halves(stretches: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
 
 
 class _Step(NamedTuple):
-    """Consecutive records, their bytes, and where these lie: what is brought, or asked for beside that, or touched."""
+    """Consecutive records, their bytes, and where these lie: what is brought, or asked for beside that."""
 
     start: int
     stop: int
@@ -132,15 +133,15 @@ class _Step(NamedTuple):
     nbytes: int
     brought: list[tuple[int, int]]
     asked: list[tuple[int, int]]
-    touched: tuple[int, int] | None = None
+    touched: bool = False  # whether what is brought goes on a row that is left to the system
 
 
-def _asked(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], dense: bool) -> Iterator[_Step]:
+def _asked(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[_Step]:
     """Steps in turn, each when the system was asked for those behind it, but for large pages."""
     coming: deque[_Step] = deque()
     nbytes = 0
     for start, stop, goes_on in _steps(source, runs):
-        step = _step(source, handle, start, stop, chosen, goes_on, dense)
+        step = _step(source, handle, start, stop, chosen, goes_on, way)
         for offset, length in step.asked:
             handle.will_need(offset, length)
         coming.append(step)
@@ -152,10 +153,10 @@ def _asked(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence
 
 
 def _step(
-    source: FileSource, handle: FileHandle, start: int, stop: int, chosen: Sequence[int], goes_on: bool, dense: bool
+    source: FileSource, handle: FileHandle, start: int, stop: int, chosen: Sequence[int], goes_on: bool, way: Way
 ) -> _Step:
     """Where consecutive records lie."""
-    shared = dense and len(chosen) == len(source.schema.columns)
+    shared = way.dense and len(chosen) == len(source.schema.columns)
     extents = source.extents(start, stop, chosen)
     step = _Step(start, stop, bool(extents) and handle.follows(extents[0][0]), 0, [], [])
     for offset, nbytes in extents:
@@ -166,11 +167,8 @@ def _step(
             step.asked.extend((at, to - at) for at, to in ((offset, first), (last, end)) if at < to)
         else:
             step.asked.append((offset, nbytes))
-    step = step._replace(nbytes=sum(nbytes for _, nbytes in extents))
-    if len(extents) == 1 and handle.is_left_to_the_system():
-        offset, nbytes = extents[0]
-        return step._replace(brought=[], asked=[], touched=(offset, offset + nbytes))
-    return step
+    touched = way.check and len(extents) == 1 and bool(handle.reads_far) and handle.goes_on_a_long_row(extents[0][0])
+    return step._replace(nbytes=sum(nbytes for _, nbytes in extents), touched=touched)
 
 
 def _steps(source: FileSource, runs: Array) -> Iterator[tuple[int, int, bool]]:
