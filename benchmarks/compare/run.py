@@ -17,7 +17,7 @@ from typing import Any
 from . import disk
 from .contenders import Contender, Order
 from .environments import ENVIRONMENTS, EnvironmentFailed, python_of, versions
-from .figures import COPY, LIMIT, OURS, REFERENCE, system
+from .figures import COPY, DEFAULT, LIMIT, OURS, REFERENCE, system
 from .limited import NoLimit, memory_limit
 from .results import Results
 from .systems import contenders
@@ -27,7 +27,7 @@ from .workloads import workload
 
 ORDERS: tuple[Order, ...] = ("sequential", "shuffled")
 #: Ours that have all rounds from disk.
-FROM_DISK = (REFERENCE, "HyperSequence, Loader into buffers, by record", "HyperSequence, Loader, whole batches")
+FROM_DISK = (REFERENCE, DEFAULT, f"{REFERENCE}, by record", f"{DEFAULT}, whole batches")
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ class Comparison:
         """Epochs of files that are not in memory, each in a new process, and the disk itself over the same files.
 
         Everybody has a first round: who is quick from memory need not be from disk. The quickest of each system goes
-        on; of ours the default, by record and whole batches.
+        on; of ours the default, into buffers too, by record and whole batches.
         """
         key: dict[str, Any] = {"stage": "cold", "workload": name, "order": order}
         for number in range(self._form.cold):
