@@ -64,19 +64,29 @@ def opened(path: Path) -> FileHandle:
     return handle
 
 
-def brings(monkeypatch: pytest.MonkeyPatch, failing: int = 0) -> list[tuple[int, int]]:
-    """What large pages are asked for; with an error instead, if one is given."""
+def noted(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, failing: int) -> list[tuple[int, int]]:
+    """What a function is asked for; with an error instead, if one is given."""
     asked: list[tuple[int, int]] = []
-    bring = LargePages.bring
+    function = getattr(where, name)
 
-    def noting(pages: LargePages, start: int, end: int) -> None:
+    def noting(what: Any, start: int, end: int) -> None:
         asked.append((start, end))
         if failing:
             raise OSError(failing, os.strerror(failing))
-        bring(pages, start, end)
+        function(what, start, end)
 
-    monkeypatch.setattr(LargePages, "bring", noting)
+    monkeypatch.setattr(where, name, noting)
     return asked
+
+
+def brings(monkeypatch: pytest.MonkeyPatch, failing: int = 0) -> list[tuple[int, int]]:
+    """What large pages are asked for."""
+    return noted(monkeypatch, LargePages, "bring", failing)
+
+
+def touches(monkeypatch: pytest.MonkeyPatch, failing: int = 0) -> list[tuple[int, int]]:
+    """What is touched of a row."""
+    return noted(monkeypatch, sys.modules[FileHandle.__module__], "touch", failing)
 
 
 # --- what is brought -------------------------------------------------------------------------------------------------
@@ -120,21 +130,6 @@ has_large_pages = pytest.mark.skipif(not largepages.are_there(), reason="needs L
 def reads_ahead(monkeypatch: pytest.MonkeyPatch, nbytes: int | None) -> None:
     """Have the disk be one of which the system reads so far ahead by itself, as far as is known."""
     monkeypatch.setattr(sys.modules[FileHandle.__module__], "read_ahead_nbytes", lambda _: nbytes)
-
-
-def touches(monkeypatch: pytest.MonkeyPatch, failing: int = 0) -> list[tuple[int, int]]:
-    """What is touched; with an error instead, if one is given."""
-    touched: list[tuple[int, int]] = []
-    touch = largepages.touch
-
-    def noting(address: int, start: int, end: int) -> None:
-        touched.append((start, end))
-        if failing:
-            raise OSError(failing, os.strerror(failing))
-        touch(address, start, end)
-
-    monkeypatch.setattr(sys.modules[FileHandle.__module__], "touch", noting)
-    return touched
 
 
 def nbytes_of(asked: list[tuple[int, int]]) -> int:
@@ -536,8 +531,11 @@ def test_no_more_is_asked_for_at_a_time_than_the_system_heeds(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     monkeypatch.setattr(pagecache, "_SYS", tmp_path)
-    monkeypatch.setattr(pagecache, "read_ahead_nbytes", pagecache.read_ahead_nbytes.__wrapped__)
     assert pagecache.asked_nbytes.__wrapped__(os.makedev(8, 16)) == nbytes
+    known = [
+        int(said) << 10 for name, said in told.items() if name.endswith("read_ahead_kb") and said.strip().isdigit()
+    ]
+    assert pagecache.read_ahead_nbytes.__wrapped__(os.makedev(8, 16)) == max(known, default=None)
 
 
 def test_without_advice_everything_is_read(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
