@@ -504,6 +504,11 @@ def resident_nbytes(path: Path) -> int:
     return int((pages & 1).sum()) * mmap.PAGESIZE
 
 
+def is_resident(path: Path, nbytes: int | None = None) -> bool:
+    """Whether the page cache holds a file, or so many bytes of it, but for what the system took away again at once."""
+    return resident_nbytes(path) > 0.9 * (path.stat().st_size if nbytes is None else nbytes)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux what is in the page cache")
 @pytest.mark.parametrize("use_mmap", [True, False])
 @pytest.mark.parametrize("threads", [0, 1])

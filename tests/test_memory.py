@@ -18,7 +18,7 @@ from hypersequence.loader import memory
 from hypersequence.loader.memory import allowed_nbytes, available_nbytes, left_nbytes, limit_nbytes
 from hypersequence.loader.readahead import n_staying
 from hypersequence.order import without
-from test_loader import forget, resident_nbytes, settle
+from test_loader import forget, is_resident, resident_nbytes, settle
 
 MIB = 1 << 20
 RECORD = (64, 1024)  # 256 KiB of float32
@@ -91,7 +91,7 @@ def test_data_that_fit_stay(cold: Path, monkeypatch: pytest.MonkeyPatch, options
     small_memory(monkeypatch, 80 * MIB if options else 200 * MIB)
     with hs.open(cold) as file:
         assert sorted(numbers(hs.Loader(file.shuffled(1, window=8 * MIB), **options))) == list(range(N))
-    assert resident_nbytes(cold) > 0.95 * cold.stat().st_size
+    assert is_resident(cold)
 
 
 @on_linux
@@ -102,7 +102,7 @@ def test_a_part_that_fits_stays_though_the_file_does_not(cold: Path, monkeypatch
         loader = hs.Loader(few)
         for _ in range(2):
             assert sorted(numbers(loader)) == list(range(N // 3))
-        assert resident_nbytes(cold) > 0.95 * 40 * MIB
+        assert is_resident(cold, 40 * MIB)
         assert len(numbers(hs.Loader(file.fields("inputs", "outputs").split(0.3)[0]))) == pytest.approx(0.3 * N, abs=4)
 
 
@@ -136,7 +136,7 @@ def test_nothing_is_dropped_that_other_ranks_may_still_need(cold: Path, monkeypa
         seq = file.shuffled(1, window=8 * MIB)
         found = [numbers(hs.Loader(seq.shard(rank, 2, uneven="drop"))) for rank in range(2)]
     assert sorted(found[0] + found[1]) == list(range(N))
-    assert resident_nbytes(cold) > 0.95 * cold.stat().st_size
+    assert is_resident(cold)
 
 
 def read_nbytes() -> int:
@@ -204,7 +204,7 @@ def test_what_is_read_in_one_go_stays(cold: Path, monkeypatch: pytest.MonkeyPatc
     with hs.open(cold) as file:
         loader = hs.Loader(file.shuffled(1, by="record"))
         assert sorted(numbers(loader)) == list(range(N))
-        assert resident_nbytes(cold) > 0.95 * cold.stat().st_size
+        assert is_resident(cold)
 
 
 def test_it_does_not_matter_where_a_pass_begins(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
