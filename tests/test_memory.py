@@ -234,6 +234,45 @@ def test_records_are_right_whatever_is_checked(
         assert [numbers(loader) for _ in range(2)] == expected
 
 
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 MiB: 25 records of 8 MiB and their numbers, blocks of three."""
+    path = tmp_path_factory.mktemp("volumes") / "volumes.hsq"
+    with hs.HyperSequenceWriter(path, 3) as writer:
+        for number in range(25):
+            writer.append(np.full((8, 512, 512), number, np.float32), number)
+    return path
+
+
+@pytest.mark.parametrize("by", ["file", "window", "batch", "record"])
+@pytest.mark.parametrize("options", [{}, {"evict": True}, {"threads": 0}], ids=str)
+def test_records_of_megabytes_come_in_every_order(volumes: Path, by: str, options: dict[str, Any]) -> None:
+    with hs.open(volumes) as file:
+        whole = file if by == "file" else file.shuffled(1, by=by, window=80 * MIB)
+        part = file.split(0.4)[1].shuffled(2, by="record")
+        for seq in (whole, whole.rebatch(2), whole.shard(1, 2, uneven="drop"), part):
+            loader = hs.Loader(seq, **options)
+            for epoch in range(2):
+                expected = [y.tolist() for _, y in seq.at_epoch(epoch)]
+                forget(volumes)
+                found: list[list[int]] = []
+                for x, y in loader:
+                    assert (x == y[:, None, None, None]).all()
+                    found.append(y.tolist())
+                assert found == expected
+
+
+@on_linux
+@pytest.mark.parametrize("by", ["window", "record"])
+def test_a_batch_of_records_of_megabytes_waits_for_no_others(volumes: Path, by: str) -> None:
+    forget(volumes)
+    with hs.open(volumes) as file:
+        iterator = iter(hs.Loader(file.shuffled(1, by=by), threads=0))
+        next(iterator)
+        assert is_resident(volumes, 3 * 8 * MIB)
+        assert resident_nbytes(volumes) < 80 * MIB  # of 200
+
+
 def test_damage_is_an_error_at_its_batch_when_records_are_read_one_by_one(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,8 @@ _MAX_GROWTH = 32
 _MAX_SPARSENESS = 8
 #: Records that are worth reading one by one, and a question for each where it lies.
 _LARGE_RECORD_NBYTES = 1 << 10
+#: Records that the disk reads one by one as fast as in a row: who waits for one is not to wait for others of a window.
+ALONE_NBYTES = STEP_NBYTES
 #: What the thread reads in one go. It is asked again whenever a job is taken.
 _TASK_NBYTES = 8 * STEP_NBYTES
 #: A window is read as fast as the one before it is used, an eighth early. Where windows are evicted, the last eighth is
@@ -138,7 +140,7 @@ class ReadAhead:
             while position < leg.total:
                 size = max(size, leg.step)
                 stop = position + size if size < self._size else position - position % self._size + size
-                found = _find(leg, position, min(stop, leg.total))
+                found = _find(leg, position, min(stop, leg.total), self._evict)
                 # What is evicted as it is used is not there. Nor is all of what follows something that was not: the
                 # system may have some of it, and to bring long runs that are there takes little.
                 look = not self._evict and (
@@ -328,8 +330,11 @@ class _Beside:
         self._given.clear()
 
 
-def _find(leg: Leg, start: int, stop: int) -> tuple[int, Array, bool]:
+def _find(leg: Leg, start: int, stop: int, evict: bool) -> tuple[int, Array, bool]:
     """Where the records of these positions lie: up to which position that holds, the runs, and whether to leave them.
+
+    Records of megabytes come one by one in any order, so that who waits for one does not wait for a whole window; but
+    those that are evicted come in long runs, as they go.
 
     Runs that are more than the positions need by far are left to whoever gathers from them, if records are small. Large
     ones are read one by one instead, several at a time, which a page fault after the other would not come near.
@@ -338,7 +343,8 @@ def _find(leg: Leg, start: int, stop: int) -> tuple[int, Array, bool]:
     record_nbytes = leg.delivery.source.schema.record_nbytes
     n_records = n_records_of(runs)
     scattered = n_records > _MAX_SPARSENESS * (end - start) or n_records * record_nbytes > reasonable_nbytes()
-    if scattered and record_nbytes >= _LARGE_RECORD_NBYTES and leg.world == 1:
+    alone = record_nbytes >= (_LARGE_RECORD_NBYTES if scattered else ALONE_NBYTES)
+    if alone and leg.world == 1 and (scattered or not evict):
         numbers = np.asarray(leg.delivery.whole.span(start, stop))
         return stop, merged(np.stack((numbers, numbers + 1), axis=1)), False
     return end, runs, scattered
@@ -362,7 +368,7 @@ def n_staying(sequence: HyperSequence, epoch: int) -> int:
     leg = Leg(sequence, epoch, 0)
     if leg.world > 1 or not leg.total:  # other ranks are not done with a window when this one is
         return n_records
-    end, runs, _ = _find(leg, 0, min(step_records(sequence._source), leg.total))
+    end, runs, _ = _find(leg, 0, min(step_records(sequence._source), leg.total), evict=True)
     n_moving = n_records_of(runs)
     n_used = min(n_records, n_moving * leg.total // end)
     available = available_nbytes()
