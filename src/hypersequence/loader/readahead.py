@@ -121,6 +121,8 @@ class ReadAhead:
         self._n_staying, self._beside = n_staying, None if beside is None else _Beside(beside)
         self._size = step_records(source)
         self._record_nbytes = sum(source.schema.columns[number].field.nbytes for number in chosen)
+        #: Whether records come one by one in any order; what is evicted comes in long runs, as it goes.
+        self._alone = self._record_nbytes >= ALONE_NBYTES and not evict
         self._coming = self._stretches(legs)
         self._queue: deque[Stretch] = deque()
         self._task: Task | None = None
@@ -140,7 +142,7 @@ class ReadAhead:
             while position < leg.total:
                 size = max(size, leg.step)
                 stop = position + size if size < self._size else position - position % self._size + size
-                found = _find(leg, position, min(stop, leg.total), self._evict)
+                found = _find(leg, position, min(stop, leg.total), self._alone)
                 # What is evicted as it is used is not there. Nor is all of what follows something that was not: the
                 # system may have some of it, and to bring long runs that are there takes little.
                 look = not self._evict and (
@@ -330,11 +332,10 @@ class _Beside:
         self._given.clear()
 
 
-def _find(leg: Leg, start: int, stop: int, evict: bool) -> tuple[int, Array, bool]:
+def _find(leg: Leg, start: int, stop: int, alone: bool) -> tuple[int, Array, bool]:
     """Where the records of these positions lie: up to which position that holds, the runs, and whether to leave them.
 
-    Records of megabytes come one by one in any order, so that who waits for one does not wait for a whole window; but
-    those that are evicted come in long runs, as they go.
+    With ``alone``, those of the records alone, so that who waits for one does not wait for a whole window.
 
     Runs that are more than the positions need by far are left to whoever gathers from them, if records are small. Large
     ones are read one by one instead, several at a time, which a page fault after the other would not come near.
@@ -343,8 +344,7 @@ def _find(leg: Leg, start: int, stop: int, evict: bool) -> tuple[int, Array, boo
     record_nbytes = leg.delivery.source.schema.record_nbytes
     n_records = n_records_of(runs)
     scattered = n_records > _MAX_SPARSENESS * (end - start) or n_records * record_nbytes > reasonable_nbytes()
-    alone = record_nbytes >= (_LARGE_RECORD_NBYTES if scattered else ALONE_NBYTES)
-    if alone and leg.world == 1 and (scattered or not evict):
+    if leg.world == 1 and (record_nbytes >= _LARGE_RECORD_NBYTES if scattered else alone):
         numbers = np.asarray(leg.delivery.whole.span(start, stop))
         return stop, merged(np.stack((numbers, numbers + 1), axis=1)), False
     return end, runs, scattered
@@ -368,7 +368,7 @@ def n_staying(sequence: HyperSequence, epoch: int) -> int:
     leg = Leg(sequence, epoch, 0)
     if leg.world > 1 or not leg.total:  # other ranks are not done with a window when this one is
         return n_records
-    end, runs, _ = _find(leg, 0, min(step_records(sequence._source), leg.total), evict=True)
+    end, runs, _ = _find(leg, 0, min(step_records(sequence._source), leg.total), alone=False)
     n_moving = n_records_of(runs)
     n_used = min(n_records, n_moving * leg.total // end)
     available = available_nbytes()
