@@ -18,6 +18,7 @@ from hypersequence.loader import memory
 from hypersequence.loader.memory import allowed_nbytes, available_nbytes, left_nbytes, limit_nbytes
 from hypersequence.loader.readahead import n_staying
 from hypersequence.order import without
+from hypersequence.source import largepages
 from test_loader import forget, is_resident, resident_nbytes, settle
 
 MIB = 1 << 20
@@ -260,6 +261,39 @@ def test_records_of_megabytes_come_in_every_order(volumes: Path, by: str, option
                     assert (x == y[:, None, None, None]).all()
                     found.append(y.tolist())
                 assert found == expected
+
+
+def resident_of_a_batch(path: Path, **options: Any) -> int:
+    """What is in memory when the first batch of three is."""
+    forget(path)
+    with hs.open(path, **options) as file:
+        next(iter(hs.Loader(file.shuffled(1, window=80 * MIB), threads=0)))
+        return resident_nbytes(path)
+
+
+@on_linux
+@pytest.mark.skipif(not largepages.are_there(), reason="needs Linux 5.14, and large pages of 2 MiB")
+def test_records_of_many_pieces_come_in_windows(volumes: Path, tmp_path: Path) -> None:
+    """As those do that come in small pages."""
+    with hs.HyperSequenceWriter(tmp_path / "pieces.hsq", 3) as writer:
+        for _ in range(25):
+            writer.append({str(number): np.zeros((512, 512), np.float32) for number in range(8)}, 1)
+    assert resident_of_a_batch(tmp_path / "pieces.hsq") > 70 * MIB
+    assert resident_of_a_batch(volumes, use_mmap=False) > 70 * MIB
+    assert resident_of_a_batch(volumes) < 60 * MIB
+
+
+@on_linux
+@pytest.mark.parametrize("step", [1, 2])
+def test_what_is_there_of_a_selection_is_seen(volumes: Path, step: int) -> None:
+    """Though a run of it ends within a block, and what lies behind was never read."""
+    with hs.open(volumes) as file:
+        runs = np.array([[2, 5]]) if step == 1 else np.array([[2, 4], [8, 10]])
+        forget(volumes)
+        for start, stop in runs.tolist():
+            for number in range(start, stop):
+                file._source.read(range(number, number + 1), (0, 1))[0].sum()
+        assert file._source.resident(runs, (0, 1))
 
 
 @on_linux

@@ -33,8 +33,9 @@ _MAX_GROWTH = 32
 _MAX_SPARSENESS = 8
 #: Records that are worth reading one by one, and a question for each where it lies.
 _LARGE_RECORD_NBYTES = 1 << 10
-#: Records that the disk reads one by one as fast as in a row: who waits for one is not to wait for others of a window.
-ALONE_NBYTES = STEP_NBYTES
+#: Pieces that the disk reads one by one as fast as in a row, and the share of a record that they are to be.
+_ALONE_NBYTES = STEP_NBYTES
+_ALONE_SHARE = 7 / 8
 #: What the thread reads in one go. It is asked again whenever a job is taken.
 _TASK_NBYTES = 8 * STEP_NBYTES
 #: A window is read as fast as the one before it is used, an eighth early. Where windows are evicted, the last eighth is
@@ -119,10 +120,9 @@ class ReadAhead:
     ) -> None:
         self._source, self._chosen, self._pool, self._evict, self._stats = source, chosen, pool, evict, stats
         self._n_staying, self._beside = n_staying, None if beside is None else _Beside(beside)
-        self._size = step_records(source)
         self._record_nbytes = sum(source.schema.columns[number].field.nbytes for number in chosen)
-        #: Whether records come one by one in any order; what is evicted comes in long runs, as it goes.
-        self._alone = self._record_nbytes >= ALONE_NBYTES and not evict
+        self._alone = not evict and come_alone(source, chosen)  # what is evicted comes in long runs, as it goes
+        self._size = 1 if self._alone else step_records(source)
         self._coming = self._stretches(legs)
         self._queue: deque[Stretch] = deque()
         self._task: Task | None = None
@@ -376,6 +376,17 @@ def n_staying(sequence: HyperSequence, epoch: int) -> int:
     if n_used <= room or n_moving >= n_used:  # what is read in one go fits, or it would not be
         return n_records
     return n_records * max(0, room - 2 * n_moving) // n_used
+
+
+def come_alone(source: Source, chosen: Iterable[int]) -> bool:
+    """Whether records come one by one, in the order of the batches, unless they are evicted or several ranks read them.
+
+    Who waits for one of several megabytes is not to wait for others of a window; but smaller pieces, and without large
+    pages all, come quicker in long runs.
+    """
+    sizes = [source.schema.columns[number].field.nbytes for number in chosen]
+    large = sum(nbytes for nbytes in sizes if nbytes >= _ALONE_NBYTES)
+    return 0 < _ALONE_SHARE * sum(sizes) <= large and all(file.has_large_pages for file in source.files())
 
 
 def step_records(source: Source) -> int:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from ..errors import ArgumentError
 from ..loader.memory import available_nbytes
-from ..loader.readahead import ALONE_NBYTES, reasonable_nbytes
+from ..loader.readahead import reasonable_nbytes
 from ..loader.threads import SPARE, default_threads, n_processors
 from ..progress import Progress
 from ..sequence import open_files
@@ -282,17 +282,19 @@ class _Measuring:
         n_records, limit = self._passes.sample(most_nbytes)
         nbytes = n_records * subject.record_nbytes
         self._window_nbytes = window = min(DEFAULT_WINDOW_NBYTES, max(1, nbytes // WINDOWS))
-        comes_alone = subject.record_nbytes >= ALONE_NBYTES
         measures: dict[_Kind, Callable[[], Figure]] = {_DISK: partial(self._passes.disk_alone, limit)}
         for order, n in self._kinds:
             # What is too much to be read at once is read record by record, and a part of it would not show that.
             count = subject.n_records if order == "record" and subject.nbytes > reasonable_nbytes() else n_records
             # What the first batch waits for, as a multiple of what it waits for here.
             scale = 1.0
-            if order == "record" and not comes_alone:
+            if order == "record" and not subject.comes_alone:
                 scale = subject.n_records / count
-            elif order == "window" and not (comes_alone and fits):
-                scale = min(DEFAULT_WINDOW_NBYTES, subject.nbytes) / min(max(window, subject.block_nbytes), nbytes)
+            elif order == "window" and not (subject.comes_alone and fits):  # what does not fit is evicted
+                here = min(max(window, subject.block_nbytes), nbytes)
+                if subject.comes_alone:
+                    here = subject.batch_size * subject.record_nbytes
+                scale = min(DEFAULT_WINDOW_NBYTES, subject.nbytes) / here
             measures[order, n] = partial(self._passes.cold, order, n, count, window, scale)
         found = self._interleaved(measures, bar)
         if n_records < subject.n_records:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from ..errors import ArgumentError
 from ..loader import Loader
+from ..loader.readahead import come_alone
 from ..sequence import HyperSequence, open_files
 from ..sequence.inside import first_records, source_of
 from .limits import DiskLimit, forget, parts_of
@@ -36,6 +37,7 @@ class Subject(NamedTuple):
     record_nbytes: int
     batch_size: int
     block_nbytes: int
+    comes_alone: bool
     threads: tuple[int, ...]
 
     @property
@@ -59,14 +61,16 @@ def subject_of(seq: HyperSequence, path: Any, threads: tuple[int, ...]) -> Subje
     Raises:
         ArgumentError: It has no bytes.
     """
-    files = source_of(seq).files()
+    source = source_of(seq)
+    files = source.files()
     nbytes = seq.schema.record_nbytes
     if not seq.n_records * nbytes:
         what = "records have no bytes" if seq.n_records else "there are no records"
         raise ArgumentError(f"{files[0].path}: {what}, so there is nothing to measure")
     paths = tuple(dict.fromkeys(file.path for file in files))
     size = min(seq.batch_size(), seq.n_records)
-    return Subject(path, paths, seq.n_records, nbytes, size, files[0].stored.stride, threads)
+    alone = come_alone(source, range(len(source.schema.columns)))
+    return Subject(path, paths, seq.n_records, nbytes, size, files[0].stored.stride, alone, threads)
 
 
 class Figure(NamedTuple):

@@ -285,7 +285,7 @@ class FileSource:
         total = int((runs[:, 1] - runs[:, 0]).sum()) * self.schema.record_nbytes
         n_runs = min(_MAX_SAMPLES, max(_MIN_SAMPLES, total // _SAMPLE_NBYTES))
         for start, stop in runs[:: max(1, len(runs) // n_runs)].tolist():
-            extents = self.extents(start, stop, chosen)
+            extents = self._own_extents(start, stop, chosen)
             for offset, nbytes in extents[:: max(1, len(extents) // _MAX_SAMPLES_A_RUN)]:
                 n_samples = max(1, min(_MAX_SAMPLES_A_RUN, nbytes // _SAMPLE_NBYTES))
                 for sample in range(n_samples):
@@ -293,17 +293,26 @@ class FileSource:
 
     def evict(self, runs: Array, chosen: Sequence[int]) -> None:
         """Drop runs of records from the page cache; of blocks that they share with others, their part only."""
-        size = self.block_records
         for start, stop in runs.tolist():
-            edges = {start, min(-(-start // size) * size, stop), max(stop // size * size, start), stop}
-            for first, last in itertools.pairwise(sorted(edges)):
-                for offset, nbytes in self.extents(first, last, chosen):
-                    self._handle.evict(offset, nbytes)
+            for offset, nbytes in self._own_extents(start, stop, chosen):
+                self._handle.evict(offset, nbytes)
+
+    def _own_extents(self, start: int, stop: int, chosen: Sequence[int]) -> list[tuple[int, int]]:
+        """What :meth:`extents` gives, but of blocks that records share with others their part only."""
+        size = self.block_records
+        edges = {start, min(-(-start // size) * size, stop), max(stop // size * size, start), stop}
+        parts = itertools.pairwise(sorted(edges))
+        return [extent for first, last in parts for extent in self.extents(first, last, chosen)]
+
+    @property
+    def has_large_pages(self) -> bool:
+        """Whether the system brings large pages of this file, as far as is known."""
+        return self._handle.has_large_pages
 
     @property
     def early_nbytes(self) -> int:
         """How many bytes of long runs come, at most, before what is loaded is asked for them."""
-        return max(STEP_NBYTES, self.stored.stride) if self._handle.has_large_pages else ASKED_AHEAD_NBYTES
+        return max(STEP_NBYTES, self.stored.stride) if self.has_large_pages else ASKED_AHEAD_NBYTES
 
     def begin_evicting(self, who: object) -> None:
         """Somebody is going to evict: what is touched by chance is to come alone."""
