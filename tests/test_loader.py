@@ -506,7 +506,7 @@ def resident_nbytes(path: Path) -> int:
 
 def is_resident(path: Path, nbytes: int | None = None) -> bool:
     """Whether the page cache holds a file, or so many bytes of it, but for what the system took away again at once."""
-    return resident_nbytes(path) > 0.9 * (path.stat().st_size if nbytes is None else nbytes)
+    return resident_nbytes(path) > 0.95 * (path.stat().st_size if nbytes is None else nbytes)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux what is in the page cache")
