@@ -192,6 +192,7 @@ def test_losses_are_told(tmp_path: Path) -> None:
         *(
             {
                 "stage": "cold",
+                "order": order,
                 "contender": who,
                 "round": number,
                 "records": n,
@@ -203,7 +204,14 @@ def test_losses_are_told(tmp_path: Path) -> None:
                 "cpu_s": 1,
                 "cpu_records": n,
             }
-            for who, n in ((REFERENCE, 400), ("Other, loader", 500))
+            for order, who, n in (
+                ("shuffled", REFERENCE, 400),
+                ("shuffled", "HyperSequence, plain sequence", 450),
+                ("shuffled", "Other, loader", 500),
+                ("sequential", REFERENCE, 400),
+                ("sequential", "HyperSequence, plain sequence", 450),
+                ("sequential", "Other, loader", 500),
+            )
             for number in range(2)
         ),
     )
@@ -212,13 +220,14 @@ def test_losses_are_told(tmp_path: Path) -> None:
     assert not goals["... times the best loader of others: 2"].reached
     assert goals["... times the best of others: 1"] == Outcome(0.8, False, "Other, loader")
     assert goals["writing, of plain files: 0.85"] == Outcome(0.5, False)
-    ours, other = sorted(figures.cold("pairs", "shuffled"), key=lambda each: each.gb)
+    ours, _, other = sorted(figures.cold("pairs", "shuffled"), key=lambda each: each.gb)
     assert ours.to_copied == pytest.approx(2 * ours.ratio) and other.to_copied == pytest.approx(2.5 * ours.ratio)
     assert goals["Keras on JAX, of arrays in memory: 0.97"].value is None
     told = report._losses(figures)
     assert "from memory: Other, loader, 1.50 times ours." in told
     assert "Third, whole, which shuffles no records, 2.25 times ours." in told
-    assert "from disk: Other, loader" in told
+    assert "shuffled, from disk: Other, loader, 0.560 of the disk; ours 0.448." in told
+    assert "sequential, from disk: Other, loader, 0.560 of the disk; ours 0.448 (plain sequence 0.504)." in told
     assert "writing: other" in told and "writing: memmap" in told
 
 
