@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -274,3 +276,17 @@ def test_who_failed_and_then_did_not_is_no_failure(tmp_path: Path) -> None:
         {"stage": "write", "contender": "one", "order": None},
     )
     assert [row["contender"] for row in figures.failures()] == ["other"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows")
+def test_a_worker_that_ends_tells_why(tmp_path: Path) -> None:
+    """What others said in the same file before is not its reason."""
+    log = tmp_path / "log.txt"
+    log.write_text("somebody else's warning\n")
+    with RemoteWorker("nobody", Path(sys.executable), log) as unknown, pytest.raises(WorkerError) as raised:
+        unknown.ask("open", within=60)
+    assert str(raised.value).endswith("KeyError: 'nobody'")
+    with RemoteWorker(REFERENCE, Path(sys.executable), log) as killed:
+        os.kill(killed.pid, signal.SIGKILL)
+        with pytest.raises(WorkerError, match=r"SIGKILL, as where no memory is left$"):
+            killed.ask("open", within=60)

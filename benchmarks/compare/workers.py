@@ -42,6 +42,7 @@ class RemoteWorker:
             "TMPDIR": str(log.parent),
         }
         with log.open("ab") as errors:
+            self._said_before = errors.tell()
             self._process = subprocess.Popen(
                 [python, "-m", "benchmarks.compare.worker", contender],
                 stdin=subprocess.PIPE,
@@ -51,8 +52,9 @@ class RemoteWorker:
                 env=environment,
                 start_new_session=True,
             )
+        self.pid = self._process.pid
         if cgroup is not None:
-            (cgroup / "cgroup.procs").write_text(str(self._process.pid))
+            (cgroup / "cgroup.procs").write_text(str(self.pid))
 
     def ask(self, what: str, within: float = 600, **arguments: Any) -> dict[str, Any]:
         """Have it do something.
@@ -72,10 +74,10 @@ class RemoteWorker:
                     raise WorkerError(f"no answer to {what} within {within:.0f} s")
                 piece = os.read(process.stdout.fileno(), 1 << 16)
                 if not piece:
-                    raise WorkerError(f"ended at {what}: {self._log.read_text()[-400:]}")
+                    raise WorkerError(f"ended at {what}: {self._last_words()}")
                 line += piece
         except BrokenPipeError as error:
-            raise WorkerError(f"ended before {what}: {self._log.read_text()[-400:]}") from error
+            raise WorkerError(f"ended before {what}: {self._last_words()}") from error
         except WorkerError:
             self.close()
             raise
@@ -87,9 +89,22 @@ class RemoteWorker:
             raise WorkerError(answer["error"])
         return answer
 
+    def _last_words(self) -> str:
+        """Which signal ended it, or what it said last."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=10)
+        code = self._process.poll()
+        if code is not None and code < 0:
+            killed = -code == signal.SIGKILL
+            return f"{signal.Signals(-code).name}{', as where no memory is left' if killed else ''}"
+        with self._log.open("rb") as log:
+            log.seek(self._said_before)
+            said = log.read().decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(said) if line.strip()), f"with code {code}")
+
     def close(self) -> None:
         """End it and whatever it started."""
-        pids = family(self._process.pid)
+        pids = family(self.pid)
         for pid in reversed(pids):
             if b"resource_tracker" not in _command(pid):  # it cleans up behind the others, and ends by itself
                 with contextlib.suppress(ProcessLookupError):
