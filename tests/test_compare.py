@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmarks.compare import report
+from benchmarks.compare.__main__ import main
 from benchmarks.compare.figures import LIMIT, REFERENCE, Figures, quickest_ways
 from benchmarks.compare.goals import GOALS, Outcome
 from benchmarks.compare.results import Results
@@ -290,3 +291,13 @@ def test_a_worker_that_ends_tells_why(tmp_path: Path) -> None:
         os.kill(killed.pid, signal.SIGKILL)
         with pytest.raises(WorkerError, match=r"SIGKILL, as where no memory is left$"):
             killed.ask("open", within=60)
+
+
+@pytest.mark.parametrize("arguments", [["--share", "0"], ["--rounds", "-1"]], ids=" ".join)
+def test_nothing_is_not_measured(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["compare", *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"{arguments[1]} is not above 0" in capsys.readouterr().err

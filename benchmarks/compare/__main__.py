@@ -1,12 +1,13 @@
 """Side by side with every system that feeds training from disk: ``python -m benchmarks.compare``.
 
-Makes the environments that it needs (minutes, once), then measures for some five minutes and prints tables. ``--full``
-takes hours and goes on where it was interrupted; ``--render`` writes the documentation's page from its results::
+Makes the environments that it needs (minutes, once), then measures two workloads in a short form, for a quarter of an
+hour each on two slow processors, and prints tables. ``--full`` takes hours and goes on where it was interrupted;
+``--render`` writes the documentation's page from its results::
 
     python -m benchmarks.compare
     python -m benchmarks.compare --full
     python -m benchmarks.compare --render
-    python -m benchmarks.compare --workload pairs --contender "HyperSequence, Loader" --contender FFCV
+    python -m benchmarks.compare --workload pairs --contender "HyperSequence, Loader" --contender "FFCV, os_cache=True"
     python -m benchmarks.compare --list
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from . import report
@@ -45,8 +47,8 @@ def main() -> None:
     parser.add_argument(
         "--again", action="store_true", help="measure the workloads anew: what is known of them goes first"
     )
-    parser.add_argument("--share", type=float, help="share of the records, 1 for half a gigabyte")
-    parser.add_argument("--rounds", type=int, help="repetitions of each figure")
+    parser.add_argument("--share", type=_positive(float), help="share of the records, 1 for half a gigabyte")
+    parser.add_argument("--rounds", type=_positive(int), help="repetitions of each figure")
     parser.add_argument("--cold", type=int, help="repetitions with files out of the page cache")
     parser.add_argument(
         "--where",
@@ -87,6 +89,18 @@ def main() -> None:
         chosen = quickest_ways(Figures(Results(_KEPT)))
     Comparison(form, chosen, given.where, results).run()
     report.print_tables(results)
+
+
+def _positive(number: type[int] | type[float]) -> Callable[[str], float]:
+    """What argparse asks for a number above 0."""
+
+    def positive(text: str) -> float:
+        value = number(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+
+    return positive
 
 
 def _commit() -> str:
