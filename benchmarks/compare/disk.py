@@ -14,6 +14,8 @@ import numpy as np
 
 _STEP, _DEPTH = 8 << 20, 4
 _LARGE_PAGE = 2 << 20
+#: More than what most that are measured use beside the page cache.
+_SPARE = 1 << 30
 
 
 def read_directly(where: Path, at_most: int = 1 << 30, copied: bool = False) -> tuple[int, float]:
@@ -64,14 +66,17 @@ def read_directly(where: Path, at_most: int = 1 << 30, copied: bool = False) -> 
 
 def _large_pages(nbytes: int) -> memoryview:
     """Memory of large pages, where the system has any, all of it there; here since most environments do without us."""
-    memory = mmap.mmap(-1, nbytes + _LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    pages = np.frombuffer(_touched(nbytes + _LARGE_PAGE), np.uint8)
+    first = -pages.ctypes.data % _LARGE_PAGE
+    return memoryview(pages[first : first + nbytes])
+
+
+def _touched(nbytes: int) -> mmap.mmap:
+    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
-    pages = np.frombuffer(memory, np.uint8)
-    first = -pages.ctypes.data % _LARGE_PAGE
-    pages = pages[first : first + nbytes]
-    pages[:] = 0
-    return memoryview(pages)
+    np.frombuffer(memory, np.uint8)[:: mmap.PAGESIZE] = 0
+    return memory
 
 
 def write_directly(path: Path, nbytes: int) -> float:
@@ -92,8 +97,7 @@ def write_directly(path: Path, nbytes: int) -> float:
 def forget(folder: Path) -> None:
     """Drop everything in a folder from the page cache, but for pages that somebody has touched in a mapping.
 
-    What is dropped leaves memory that the next reading can use at once. Other free memory a virtual machine may have
-    given back to its host; to get that again took up to 2 s a GB where this was written, sometimes and from some.
+    What is dropped leaves memory that the next reading can use at once: see :class:`SpareMemory`.
     """
     for path in folder.rglob("*"):
         if path.is_file():
@@ -113,8 +117,27 @@ def remember(folder: Path) -> None:
                     pass
 
 
+class SpareMemory:
+    """Memory that is held until somebody is measured, who then finds it free and at hand.
+
+    Free memory a virtual machine may have given back to its host. To get that again took up to 2.4 s a GB where this
+    was written, from whoever touched it first: so not from a loop that has one buffer, but from a loader with some
+    batches ahead, or with processes that make them, as if the disk were half as fast.
+    """
+
+    _memory: mmap.mmap | None = None
+
+    def take(self) -> None:
+        """Hold it: at once when the one before was measured, since what that one used is still at hand."""
+        self._memory = self._memory or _touched(_SPARE)
+
+    def give(self) -> None:
+        """Let it go."""
+        self._memory = None
+
+
 def make_room(folder: Path, nbytes: int) -> None:
-    """Write a file and remove it, so that the next to write finds memory for the page cache at hand: see forget()."""
+    """Write a file and remove it: memory for the page cache of whoever writes next, see :class:`SpareMemory`."""
     path = folder / "room"
     try:
         with path.open("wb", buffering=0) as file:

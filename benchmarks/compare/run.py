@@ -43,6 +43,7 @@ class Form:
         cold: Repetitions with files out of the page cache; 0 for none.
         write_seconds: No writer gets more time than this; who is not finished has fewer records.
         cold_seconds: No cold pass takes longer.
+        orders: In which records are read.
     """
 
     workloads: tuple[str, ...]
@@ -53,6 +54,7 @@ class Form:
     cold: int
     write_seconds: float = 60
     cold_seconds: float = 8
+    orders: tuple[Order, ...] = ORDERS
 
 
 class Comparison:
@@ -87,7 +89,7 @@ class Comparison:
                 able = [each for each in taking_part if not each.only_trains]
                 self._check(name, "shuffled", [each for each in able if each.shuffle is not None])
                 self._larger_than_memory(name, able)
-            for order in ORDERS if workload(name).memory_nbytes is None else ():
+            for order in self._form.orders if workload(name).memory_nbytes is None else ():
                 able = [each for each in taking_part if order in each.orders() and not each.only_trains]
                 self._check(name, order, able)
                 self._hot(name, order, able)
@@ -272,6 +274,7 @@ class Comparison:
         on; of ours the default, into buffers too, by record and whole batches.
         """
         key: dict[str, Any] = {"stage": "cold", "workload": name, "order": order}
+        spare = disk.SpareMemory()
         for number in range(self._form.cold):
             goes_on = self._good_from_disk(able, **key) if number else {each.name for each in able}
             taking_part = [each for each in able if each.name in goes_on]
@@ -280,6 +283,7 @@ class Comparison:
                     continue
                 group = nullcontext() if limit is None else memory_limit(limit)
                 with self._trying(**key, contender=each.name, round=number):
+                    spare.take()
                     folder = self._folder(name, each)
                     with group as cgroup, self._worker(each, cgroup) as worker:
                         opened = self._open(worker, each, name, order)
@@ -289,19 +293,20 @@ class Comparison:
                         disk.read_directly(folder)
                         nbytes, seconds = disk.read_directly(folder)
                         _, copied = disk.read_directly(folder, copied=True)
-                        disk.remember(folder)  # so that there is memory for the files: see forget()
+                        disk.remember(folder)  # so that there is memory for the files as well
                         disk.forget(folder)
+                        spare.give()
                         answer = worker.ask("epoch", within=300, seconds=self._form.cold_seconds)
                     beside = {"disk_nbytes": nbytes, "disk_seconds": seconds, "copied_seconds": copied}
                     self._results.add(**key, contender=each.name, round=number, **answer, **beside, open_s=opened)
 
     def _good_from_disk(self, among: list[Contender], **key: Any) -> set[str]:
-        """Who has more than one round: not who read less than a tenth of the quickest, as more would say no more."""
+        """Who has more than one round: not who read less than a quarter of the quickest, as more would say no more."""
         rows = {each.name: self._results.find(**key, contender=each.name, round=0) for each in among}
         rates = {name: row["records"] / row["seconds"] for name, row in rows.items() if row is not None}
         best: dict[str, str] = {}
         for who in sorted(rates, key=lambda who: -rates[who]):
-            if rates[who] >= max(rates.values()) / 10:
+            if rates[who] >= max(rates.values()) / 4:
                 best.setdefault(who if self._contenders[who].is_limit or who in FROM_DISK else system(who), who)
         return set(best.values())
 
@@ -310,7 +315,7 @@ class Comparison:
         limit = workload(name).memory_nbytes
         assert limit is not None
         try:
-            for order in ORDERS:
+            for order in self._form.orders:
                 who = [each for each in able if order in each.orders() and not each.in_memory]
                 self._cold(name, order, who, limit)
         except NoLimit as error:
