@@ -13,9 +13,10 @@ import pytest
 from benchmarks.compare import report
 from benchmarks.compare.__main__ import main
 from benchmarks.compare.figures import LIMIT, REFERENCE, Figures, quickest_ways
+from benchmarks.compare.forms import Form
 from benchmarks.compare.goals import GOALS, Outcome
 from benchmarks.compare.results import Results
-from benchmarks.compare.run import Comparison, Form
+from benchmarks.compare.run import Comparison
 from benchmarks.compare.systems import contenders
 from benchmarks.compare.workers import RemoteWorker, WorkerError
 from benchmarks.compare.workloads import Records, names, workload
@@ -90,6 +91,18 @@ def test_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     results.forget(["digits"])
     assert Figures(Results(path)).workloads() == []
     assert Results(path).find(stage="environment", contender="peers") is not None
+
+
+def test_one_order_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("benchmarks.compare.run.python_of", lambda name, folder: Path(sys.executable))
+    form = Form(("features",), share=0.005, rounds=1, seconds=0.05, writes=1, cold=0, orders=("shuffled",))
+    results = Results(tmp_path / "rows.jsonl")
+    Comparison(form, ["one copy", REFERENCE], tmp_path, results).run()
+    assert {row["order"] for row in results.rows if row["stage"] == "hot"} == {"shuffled"}
+    report.print_tables(results)
+    told = capsys.readouterr().out
+    assert "shuffled, files in memory" in told
+    assert "sequential" not in told
 
 
 def test_who_fails_says_why(tmp_path: Path) -> None:

@@ -22,14 +22,13 @@ from pathlib import Path
 from . import report
 from .environments import ENVIRONMENTS
 from .figures import Figures, quickest_ways
+from .forms import FULL, QUICK, Form
 from .results import Results
-from .run import Comparison, Form
+from .run import Comparison
 from .systems import contenders
 from .workers import ROOT
 from .workloads import names
 
-QUICK = Form(("pairs",), share=0.2, rounds=2, seconds=0.3, writes=1, cold=0, write_seconds=4, orders=("shuffled",))
-FULL = Form(workloads=tuple(names()), share=1.0, rounds=5, seconds=0.6, writes=5, cold=5, write_seconds=15)
 _KEPT = Path(__file__).parent / "results.jsonl"
 
 

@@ -53,8 +53,9 @@ def print_tables(results: Results) -> None:
     figures = Figures(results)
     for name in figures.workloads():
         for order in ("shuffled", "sequential"):
-            print(f"\n{workload(name).title}, {order}, files in memory; the limit is {LIMIT[order]}")
-            _show(_hot(figures, name, order))
+            if figures.hot(name, order):
+                print(f"\n{workload(name).title}, {order}, files in memory; the limit is {LIMIT[order]}")
+                _show(_hot(figures, name, order))
             if cold := figures.cold(name, order):
                 print(f"\n{workload(name).title}, {order}, files on disk")
                 _show(_cold(cold))

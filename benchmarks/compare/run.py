@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from . import disk
 from .contenders import Contender, Order
 from .environments import ENVIRONMENTS, EnvironmentFailed, python_of, versions
 from .figures import COPY, DEFAULT, LIMIT, OURS, REFERENCE, system
+from .forms import Form
 from .limited import NoLimit, memory_limit
 from .results import Results
 from .systems import contenders
@@ -25,36 +25,8 @@ from .training import TRAINED
 from .workers import RemoteWorker, WorkerError
 from .workloads import workload
 
-ORDERS: tuple[Order, ...] = ("sequential", "shuffled")
 #: Ours that have all rounds from disk.
 FROM_DISK = (REFERENCE, DEFAULT, f"{REFERENCE}, by record", f"{DEFAULT}, whole batches")
-
-
-@dataclass(frozen=True)
-class Form:
-    """How much is measured.
-
-    Args:
-        workloads: Which.
-        share: Of the records.
-        rounds: Interleaved repetitions of each figure.
-        seconds: Of a pass.
-        writes: Repetitions of writing.
-        cold: Repetitions with files out of the page cache; 0 for none.
-        write_seconds: No writer gets more time than this; who is not finished has fewer records.
-        cold_seconds: No cold pass takes longer.
-        orders: In which records are read.
-    """
-
-    workloads: tuple[str, ...]
-    share: float
-    rounds: int
-    seconds: float
-    writes: int
-    cold: int
-    write_seconds: float = 60
-    cold_seconds: float = 8
-    orders: tuple[Order, ...] = ORDERS
 
 
 class Comparison:
@@ -115,8 +87,9 @@ class Comparison:
                 if known is None or known["versions"] != installed:
                     self._results.add(stage="environment", contender=name, versions=installed)
         machine = _machine()
-        if not self._results.has(stage="machine", round=machine["date"]):  # a run goes on for days, perhaps elsewhere
-            self._results.add(stage="machine", round=machine["date"], form=self._form.__dict__, **machine)
+        which = f"{machine['date']}, {machine['system']}"
+        if not self._results.has(stage="machine", round=which):  # a run goes on for days, perhaps elsewhere
+            self._results.add(stage="machine", round=which, form=self._form.__dict__, **machine)
 
     # --- stages ------------------------------------------------------------------------------------------------------
 
