@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from benchmarks.compare import report
 from benchmarks.compare.__main__ import main
-from benchmarks.compare.figures import LIMIT, REFERENCE, Figures, quickest_ways
+from benchmarks.compare.figures import LIMIT, REFERENCE, Figures, quickest_ways, worth_more_rounds
 from benchmarks.compare.forms import Form
 from benchmarks.compare.goals import GOALS, Outcome
 from benchmarks.compare.results import Results
@@ -56,7 +56,7 @@ def test_records_stop_when_time_is_over() -> None:
 def test_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Everything from files to the page, in this environment; a second run has nothing left to do."""
     monkeypatch.setattr("benchmarks.compare.run.python_of", lambda name, folder: Path(sys.executable))
-    form = Form(("digits",), share=0.005, rounds=2, seconds=0.05, writes=1, cold=1)
+    form = Form(("digits",), share=0.005, rounds=2, seconds=0.05, writes=1, cold=1, spare_nbytes=1 << 20)
     path = tmp_path / "rows.jsonl"
     Comparison(form, HERE, tmp_path, Results(path)).run()
     n_lines = len(path.read_text().splitlines())
@@ -103,6 +103,34 @@ def test_one_order_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     told = capsys.readouterr().out
     assert "shuffled, files in memory" in told
     assert "sequential" not in told
+
+
+def test_who_has_more_rounds_from_disk() -> None:
+    """By the share of the disk's rate at that time; a limit holds nobody back, and each system has its quickest."""
+    rates = {
+        "one copy": (4.0, 1.0),
+        "np.take into aligned buffers": (0.01, 1.0),
+        REFERENCE: (1.0, 1.0),
+        f"{REFERENCE}, by record": (0.9, 1.0),
+        "HyperSequence, plain sequence": (0.8, 1.0),
+        "HyperSequence, as_torch": (0.7, 1.0),
+        "LMDB, by hand into aligned buffers": (0.2, 0.5),
+        "LMDB, DataLoader by record, 0 workers": (0.2, 0.6),
+        "TFRecord, tf.data": (0.2, 1.0),
+    }
+    rows = {
+        who: {"records": rate, "seconds": 1, "disk_nbytes": of_disk, "disk_seconds": 1}
+        for who, (rate, of_disk) in rates.items()
+    }
+    assert worth_more_rounds(rows, {"one copy", "np.take into aligned buffers"}) == {
+        "one copy",
+        "np.take into aligned buffers",
+        REFERENCE,
+        f"{REFERENCE}, by record",
+        "HyperSequence, plain sequence",
+        "LMDB, by hand into aligned buffers",
+    }
+    assert worth_more_rounds({}, set()) == set()
 
 
 def test_who_fails_says_why(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from . import report
 from .environments import ENVIRONMENTS
 from .figures import Figures, quickest_ways
-from .forms import FULL, QUICK, Form
+from .forms import FULL, ORDERS, QUICK, Form
 from .results import Results
 from .run import Comparison
 from .systems import contenders
@@ -42,6 +42,7 @@ def main() -> None:
     )
     parser.add_argument("--list", action="store_true", help="only list workloads and contenders")
     parser.add_argument("--workload", action="append", choices=names(), help="only this one (may be repeated)")
+    parser.add_argument("--order", action="append", choices=ORDERS, help="only this one (may be repeated)")
     parser.add_argument("--contender", action="append", default=[], help="only this one (may be repeated)")
     parser.add_argument(
         "--again", action="store_true", help="measure the workloads anew: what is known of them goes first"
@@ -71,7 +72,8 @@ def main() -> None:
     if given.full and given.results is None and any((given.share, given.rounds, given.cold)):
         parser.error("the results that are kept are those of the whole form; --results names another file for others")
     form = FULL if given.full else QUICK
-    changes = {"share": given.share, "rounds": given.rounds, "cold": given.cold, "workloads": given.workload}
+    changes = {"share": given.share, "rounds": given.rounds, "cold": given.cold}
+    changes |= {"workloads": given.workload, "orders": given.order}
     form = Form(**{**form.__dict__, **{name: value for name, value in changes.items() if value is not None}})
     unknown = set(given.contender) - set(contenders())
     if unknown:

@@ -14,8 +14,6 @@ import numpy as np
 
 _STEP, _DEPTH = 8 << 20, 4
 _LARGE_PAGE = 2 << 20
-#: More than what most that are measured use beside the page cache.
-_SPARE = 1 << 30
 
 
 def read_directly(where: Path, at_most: int = 1 << 30, copied: bool = False) -> tuple[int, float]:
@@ -123,13 +121,18 @@ class SpareMemory:
     Free memory a virtual machine may have given back to its host. To get that again took up to 2.4 s a GB where this
     was written, from whoever touched it first: so not from a loop that has one buffer, but from a loader with some
     batches ahead, or with processes that make them, as if the disk were half as fast.
+
+    Args:
+        nbytes: How much.
     """
 
-    _memory: mmap.mmap | None = None
+    def __init__(self, nbytes: int) -> None:
+        self._nbytes = nbytes
+        self._memory: mmap.mmap | None = None
 
     def take(self) -> None:
-        """Hold it: at once when the one before was measured, since what that one used is still at hand."""
-        self._memory = self._memory or _touched(_SPARE)
+        """Hold it: soon after the one before was measured, while what that one used is still at hand."""
+        self._memory = self._memory or _touched(self._nbytes)
 
     def give(self) -> None:
         """Let it go."""

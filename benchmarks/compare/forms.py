@@ -24,6 +24,7 @@ class Form:
         write_seconds: No writer gets more time than this; who is not finished has fewer records.
         cold_seconds: No cold pass takes longer.
         orders: In which records are read.
+        spare_nbytes: Memory at hand for each cold pass, beside the page cache: more than most use.
     """
 
     workloads: tuple[str, ...]
@@ -35,6 +36,7 @@ class Form:
     write_seconds: float = 60
     cold_seconds: float = 8
     orders: tuple[Order, ...] = ORDERS
+    spare_nbytes: int = 1 << 30
 
 
 #: Five minutes on two slow processors: what comes from memory in a shuffle of records, of records as in the README.

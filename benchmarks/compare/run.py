@@ -16,7 +16,7 @@ from typing import Any
 from . import disk
 from .contenders import Contender, Order
 from .environments import ENVIRONMENTS, EnvironmentFailed, python_of, versions
-from .figures import COPY, DEFAULT, LIMIT, OURS, REFERENCE, system
+from .figures import COPY, LIMIT, OURS, REFERENCE, system, worth_more_rounds
 from .forms import Form
 from .limited import NoLimit, memory_limit
 from .results import Results
@@ -24,9 +24,6 @@ from .systems import contenders
 from .training import TRAINED
 from .workers import RemoteWorker, WorkerError
 from .workloads import workload
-
-#: Ours that have all rounds from disk.
-FROM_DISK = (REFERENCE, DEFAULT, f"{REFERENCE}, by record", f"{DEFAULT}, whole batches")
 
 
 class Comparison:
@@ -247,7 +244,7 @@ class Comparison:
         on; of ours the default, into buffers too, by record and whole batches.
         """
         key: dict[str, Any] = {"stage": "cold", "workload": name, "order": order}
-        spare = disk.SpareMemory()
+        spare = disk.SpareMemory(self._form.spare_nbytes)
         for number in range(self._form.cold):
             goes_on = self._good_from_disk(able, **key) if number else {each.name for each in able}
             taking_part = [each for each in able if each.name in goes_on]
@@ -274,14 +271,10 @@ class Comparison:
                     self._results.add(**key, contender=each.name, round=number, **answer, **beside, open_s=opened)
 
     def _good_from_disk(self, among: list[Contender], **key: Any) -> set[str]:
-        """Who has more than one round: not who read less than a quarter of the quickest, as more would say no more."""
+        """Who has more than one round."""
         rows = {each.name: self._results.find(**key, contender=each.name, round=0) for each in among}
-        rates = {name: row["records"] / row["seconds"] for name, row in rows.items() if row is not None}
-        best: dict[str, str] = {}
-        for who in sorted(rates, key=lambda who: -rates[who]):
-            if rates[who] >= max(rates.values()) / 4:
-                best.setdefault(who if self._contenders[who].is_limit or who in FROM_DISK else system(who), who)
-        return set(best.values())
+        limits = {each.name for each in among if each.is_limit}
+        return worth_more_rounds({name: row for name, row in rows.items() if row is not None}, limits)
 
     def _larger_than_memory(self, name: str, able: list[Contender]) -> None:
         """Epochs in less memory than there are data, the quickest order and the shuffled one."""
