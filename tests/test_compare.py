@@ -342,3 +342,19 @@ def test_nothing_is_not_measured(
     with pytest.raises(SystemExit):
         main()
     assert f"{arguments[1]} is not above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(["--cold", "-1"], "--cold: -1 is less than 0"), (["--contender", "one copy, two threads"], "--order sequential")],
+    ids=["rounds from disk", "order"],
+)
+def test_what_cannot_be_measured_is_refused(
+    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = tmp_path / "where"
+    monkeypatch.setattr(sys, "argv", ["compare", "--where", str(where), *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    assert told in capsys.readouterr().err
+    assert not where.exists()

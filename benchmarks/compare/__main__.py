@@ -71,6 +71,8 @@ def main() -> None:
         return
     if given.full and given.results is None and any((given.share, given.rounds, given.cold)):
         parser.error("the results that are kept are those of the whole form; --results names another file for others")
+    if given.cold is not None and given.cold < 0:
+        parser.error(f"argument --cold: {given.cold} is less than 0")
     form = FULL if given.full else QUICK
     changes = {"share": given.share, "rounds": given.rounds, "cold": given.cold}
     changes |= {"workloads": given.workload, "orders": given.order}
@@ -78,6 +80,9 @@ def main() -> None:
     unknown = set(given.contender) - set(contenders())
     if unknown:
         parser.error(f"no contender {', '.join(sorted(unknown))}; --list shows them ({len(ENVIRONMENTS)} environments)")
+    idle = [name for name in given.contender if set(contenders()[name].orders()).isdisjoint(form.orders)]
+    if idle:
+        parser.error(f"{', '.join(idle)}: reads in order only, which is not measured here; --order sequential does")
     given.where.mkdir(parents=True, exist_ok=True)
     path = given.results or (_KEPT if given.full else given.where / "quick.jsonl")
     if not given.full and given.results is None:
