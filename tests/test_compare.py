@@ -105,6 +105,29 @@ def test_one_order_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert "sequential" not in told
 
 
+def test_ctrl_c_keeps_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says how to go on, and who goes on measures the rest only."""
+    path = tmp_path / "rows.jsonl"
+    told = ["--workload", "features", "--order", "shuffled", "--contender"]
+    told += [REFERENCE, "--share", "0.005", "--rounds", "1", "--results", str(path), "--where", str(tmp_path)]
+    monkeypatch.setattr("benchmarks.compare.run.python_of", lambda name, folder: Path(sys.executable))
+    monkeypatch.setattr(sys, "argv", ["compare", *told])
+    with monkeypatch.context() as patched, pytest.raises(SystemExit) as stopped:
+        patched.setattr(Comparison, "_hot", lambda *_: signal.raise_signal(signal.SIGINT))
+        main()
+    assert stopped.value.code == 130
+    kept = path.read_text()
+    error = capsys.readouterr().err
+    assert f"stopped with {len(kept.splitlines())} rows in {path}; the same command goes on" in error
+    main()
+    assert path.read_text().startswith(kept)
+    added = [row["stage"] for row in Results(path).rows][len(kept.splitlines()) :]
+    assert {"hot", "memory"} <= set(added)
+    assert {"write", "check", "failed"}.isdisjoint(added)
+
+
 def test_who_has_more_rounds_from_disk() -> None:
     """By the share of the disk's rate at that time; a limit holds nobody back, and each system has its quickest."""
     rates = {

@@ -93,7 +93,11 @@ def main() -> None:
     chosen = given.contender
     if not given.full and not chosen:  # each system in the quickest of its ways, as the whole form found it
         chosen = quickest_ways(Figures(Results(_KEPT)))
-    Comparison(form, chosen, given.where, results).run()
+    try:
+        Comparison(form, chosen, given.where, results).run()
+    except KeyboardInterrupt:
+        what_then = "the same command goes on" if given.full or given.results else "the next run begins anew"
+        parser.exit(130, f"stopped with {len(results.rows)} rows in {path}; {what_then}\n")
     report.print_tables(results)
 
 

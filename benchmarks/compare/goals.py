@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .figures import COPY, DEFAULT, OURS, REFERENCE, Cold, Figure, Figures, system
-from .systems import contenders
+from .systems import limits
 from .workloads import workload
 
 _WHOLE = ("HyperSequence, plain sequence, whole batches", "HyperSequence, Loader, whole batches")
@@ -78,8 +78,8 @@ def _of_disk(figures: Figures, name: str) -> Outcome:
 
 
 def _ahead_from_disk(figures: Figures, name: str) -> Outcome:
-    ours, limits = _from_disk(figures, name), {who for who, each in contenders().items() if each.is_limit}
-    cold = [each for each in figures.cold(name, "shuffled") if each.n > 1 and each.contender not in limits]
+    ours, machine = _from_disk(figures, name), limits()
+    cold = [each for each in figures.cold(name, "shuffled") if each.n > 1 and each.contender not in machine]
     others = [each for each in cold if not _is_ours(each)]
     if ours is None or not others:
         return Outcome(None, False)

@@ -68,7 +68,7 @@ def _bars(axis: Any, shown: list[Bar], title: str) -> None:
         at, text = (bar.value, row), f"{bar.value:.2g}"
         axis.annotate(text, at, (4, 0), textcoords="offset points", va="center", fontsize=7, bbox=behind)
     axis.margins(x=0.12)
-    is_wide = shown[0].value < 1e-4  # then there is no room for two numbers a decade
+    is_wide = shown[0].value < 3e-4  # then there is no room for two numbers a decade
     axis.xaxis.set_major_locator(LogLocator(subs=(1,) if is_wide else (1, 3), numticks=9))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())

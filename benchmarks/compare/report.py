@@ -8,7 +8,7 @@ from string import Template
 from .figures import DEFAULT, FLOOR, LIMIT, OURS, REFERENCE, Cold, Figure, Figures, Trained, system
 from .goals import GOALS, Outcome
 from .results import Results, Row
-from .systems import contenders
+from .systems import contenders, limits
 from .workloads import names, workload
 
 Table = list[list[str]]
@@ -172,7 +172,7 @@ def _writing(figures: Figures, name: str) -> Table:
 
 def _summary(figures: Figures) -> Table:
     """The best of each system that truly shuffles records, of ours two, as a share of the limit."""
-    names_ = figures.workloads()
+    names_ = [name for name in figures.workloads() if figures.hot(name, "shuffled")]
     best: dict[str, dict[str, float]] = {}
     for name in names_:
         for each in figures.hot(name, "shuffled"):
@@ -208,13 +208,13 @@ def _outcome(outcome: Outcome) -> str:
 
 def _losses(figures: Figures) -> str:
     """Whoever is faster than we are, anywhere: in the same rounds, from disk beside the disk's rate right before."""
-    limits = {who for who, each in contenders().items() if each.is_limit}
+    machine = limits()
     found: list[str] = []
     for name in figures.workloads():
         title = workload(name).title
         for order in ("shuffled", "sequential"):
             found += [f"{title}, {order}, from memory: {what}" for what in _faster(figures, name, order)]
-            cold = [each for each in figures.cold(name, order) if each.contender not in limits and each.n > 1]
+            cold = [each for each in figures.cold(name, order) if each.contender not in machine and each.n > 1]
             mine = next((each.ratio for each in cold if each.contender == REFERENCE), 0.0)
             found += [
                 f"{title}, {order}, from disk: {each.contender}, {_short(each.ratio)} of the disk; "
@@ -235,7 +235,7 @@ def _losses(figures: Figures) -> str:
             found += [
                 f"{title}, {what}: {each.contender}, {each.lost:.0%} of the time lost; ours {least:.0%}."
                 for each in trained
-                if least is not None and each.lost < least and each.contender not in limits
+                if least is not None and each.lost < least and each.contender not in machine
             ]
     return "\n".join(f"- {what}" for what in found) or "Nowhere in this run."
 

@@ -19,3 +19,8 @@ def contenders() -> dict[str, Contender]:
             assert contender.name not in found, contender.name
             found[contender.name] = contender
     return found
+
+
+def limits() -> set[str]:
+    """Names of those that are the machine, not a system."""
+    return {name for name, each in contenders().items() if each.is_limit}
