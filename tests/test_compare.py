@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from benchmarks.compare import report
 from benchmarks.compare.__main__ import main
-from benchmarks.compare.figures import LIMIT, REFERENCE, Figures, quickest_ways, worth_more_rounds
+from benchmarks.compare.chosen import quickest_ways, worth_more_rounds
+from benchmarks.compare.figures import LIMIT, REFERENCE, Figures
 from benchmarks.compare.forms import Form
 from benchmarks.compare.goals import GOALS, Outcome
+from benchmarks.compare.losses import losses
 from benchmarks.compare.results import Results
 from benchmarks.compare.run import Comparison
 from benchmarks.compare.systems import contenders
@@ -86,6 +88,9 @@ def test_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     page = (tmp_path / "benchmarks.md").read_text()
     assert "$" not in page
     assert "784 B uint8 images" in page
+    from_disk = page.partition("**Shuffled, files on disk.**")[2].partition("**Sequential")[0]
+    (line,) = [line for line in from_disk.splitlines() if line.startswith("| HyperSequence, Loader into buffers |")]
+    assert line.endswith("| records |")
     assert (tmp_path / "compare-shuffled.png").stat().st_size > 10_000
     assert (tmp_path / "compare-disk.png").stat().st_size > 10_000
     results.forget(["digits"])
@@ -114,13 +119,16 @@ def test_ctrl_c_keeps_what_was_measured(
     told += [REFERENCE, "--share", "0.005", "--rounds", "1", "--results", str(path), "--where", str(tmp_path)]
     monkeypatch.setattr("benchmarks.compare.run.python_of", lambda name, folder: Path(sys.executable))
     monkeypatch.setattr(sys, "argv", ["compare", *told])
-    with monkeypatch.context() as patched, pytest.raises(SystemExit) as stopped:
-        patched.setattr(Comparison, "_hot", lambda *_: signal.raise_signal(signal.SIGINT))
-        main()
-    assert stopped.value.code == 130
-    kept = path.read_text()
-    error = capsys.readouterr().err
-    assert f"stopped with {len(kept.splitlines())} rows in {path}; the same command goes on" in error
+    for again in (["--again"], []):
+        with monkeypatch.context() as patched, pytest.raises(SystemExit) as stopped:
+            patched.setattr(sys, "argv", ["compare", *told, *again])
+            patched.setattr(Comparison, "_hot", lambda *_: signal.raise_signal(signal.SIGINT))
+            main()
+        assert stopped.value.code == 130
+        kept = path.read_text()
+        what_then = "the same command goes on" + (", without --again" if again else "")
+        error = capsys.readouterr().err
+        assert error.endswith(f"stopped with {len(kept.splitlines())} rows in {path}; {what_then}\n")
     main()
     assert path.read_text().startswith(kept)
     added = [row["stage"] for row in Results(path).rows][len(kept.splitlines()) :]
@@ -233,7 +241,7 @@ def test_others_are_compared_in_the_same_rounds(tmp_path: Path) -> None:
     assert goals["... times the best loader of others: 2"] == Outcome(2.0, True, "Slow, loader")
     by_hand = goals["... times the best loop by hand: 1"]
     assert by_hand.reached and by_hand.against == "Slow, by hand"
-    assert report._losses(figures) == "Nowhere in this run."
+    assert losses(figures) == "Nowhere in this run."
     assert quickest_ways(figures)[-2:] == ["Slow, loader", "Slow, by hand"]
 
 
@@ -290,11 +298,12 @@ def test_losses_are_told(tmp_path: Path) -> None:
     ours, _, other = sorted(figures.cold("pairs", "shuffled"), key=lambda each: each.gb)
     assert ours.to_copied == pytest.approx(2 * ours.ratio) and other.to_copied == pytest.approx(2.5 * ours.ratio)
     assert goals["Keras on JAX, of arrays in memory: 0.97"].value is None
-    told = report._losses(figures)
+    told = losses(figures)
     assert "from memory: Other, loader, 1.50 times ours." in told
     assert "Third, whole, which shuffles no records, 2.25 times ours." in told
-    assert "shuffled, from disk: Other, loader, 0.560 of the disk; ours 0.448." in told
-    assert "sequential, from disk: Other, loader, 0.560 of the disk; ours 0.448 (plain sequence 0.504)." in told
+    beside = "Other, loader, 0.560 of the disk (1.12 with one copy); ours 0.448 of the disk (0.896 with one copy)"
+    assert f"shuffled, from disk: {beside}." in told
+    assert f"sequential, from disk: {beside}; our plain sequence 0.504." in told
     assert "writing: other" in told and "writing: memmap" in told
 
 

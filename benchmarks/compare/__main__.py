@@ -20,8 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import report
+from .chosen import quickest_ways
 from .environments import ENVIRONMENTS
-from .figures import Figures, quickest_ways
+from .figures import Figures
 from .forms import FULL, ORDERS, QUICK, Form
 from .results import Results
 from .run import Comparison
@@ -97,6 +98,7 @@ def main() -> None:
         Comparison(form, chosen, given.where, results).run()
     except KeyboardInterrupt:
         what_then = "the same command goes on" if given.full or given.results else "the next run begins anew"
+        what_then += ", without --again" if given.again else ""
         parser.exit(130, f"stopped with {len(results.rows)} rows in {path}; {what_then}\n")
     report.print_tables(results)
 

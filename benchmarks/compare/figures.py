@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,15 +21,31 @@ COPY = "one copy"
 #: Beside which contenders are shown.
 LIMIT = {"sequential": COPY, "shuffled": "np.take into aligned buffers"}
 
-#: Ours that have all rounds from disk.
-_FROM_DISK = (REFERENCE, DEFAULT, f"{REFERENCE}, by record", f"{DEFAULT}, whole batches")
-#: What stands for no waiting at all, for each kind of training: its name begins so.
+#: Kinds of training.
+TRAINING = {
+    "train": "training a small PyTorch model",
+    "fit tensorflow": "training a small Keras model on TensorFlow",
+    "fit jax": "training a small Keras model on JAX",
+}
+#: Beside what the time is lost, for each of them: its name begins so.
 FLOOR = {"train": "arrays in memory", "fit tensorflow": "arrays in memory", "fit jax": "arrays in memory"}
 
 
 def system(contender: str) -> str:
     """Which system a contender is a way of using."""
     return contender.partition(",")[0]
+
+
+def by_record(check: Row) -> bool:
+    """Whether an order was one of all records: its maker says so, and an epoch that was looked at agrees."""
+    return bool(check.get("by_record")) and check["neighbours"] < 0.1 and check["reach"] > 0.5
+
+
+def short(value: float | None) -> str:
+    """Three figures, and no powers of ten."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,7 @@ class Figure:
     @property
     def by_record(self) -> bool:
         """Whether the order was one of all records: its maker says so, and an epoch that was looked at agrees."""
-        return bool(self.check.get("by_record")) and self.check["neighbours"] < 0.1 and self.check["reach"] > 0.5
+        return by_record(self.check)
 
     @property
     def exact(self) -> bool:
@@ -311,40 +327,6 @@ class Figures:
         return [
             row for row in self._rows if (row["stage"], row.get("workload"), row.get("order")) == (stage, name, order)
         ]
-
-
-def quickest_ways(figures: Figures) -> list[str]:
-    """Of each system the loader and the loop that came nearest to ours, on average; and the limits.
-
-    A way that shuffles records goes before those that do not.
-    """
-    sums: dict[tuple[str, bool], dict[str, list[tuple[bool, float]]]] = {}
-    kept: dict[str, None] = {COPY: None, LIMIT["shuffled"]: None, REFERENCE: None}
-    for name in figures.workloads():
-        for each in figures.hot(name, "shuffled"):
-            if not each.is_limit and not each.is_ours and each.to_ours is not None:
-                ways = sums.setdefault((system(each.contender), each.is_loop), {})
-                ways.setdefault(each.contender, []).append((each.by_record, each.to_ours))
-    for ways in sums.values():
-        kept[max(ways, key=lambda way: tuple(map(statistics.mean, zip(*ways[way], strict=True))))] = None
-    return list(kept)
-
-
-def worth_more_rounds(rows: Mapping[str, Row], limits: Collection[str]) -> set[str]:
-    """Of first rounds from disk: the limits, and of each system the quickest if it comes to a quarter of the quickest.
-
-    More rounds of others would say no more. Beside the disk's rate right before, as that changes; and no limit is the
-    quickest, as they need not shuffle. Of ours the default, into buffers too, by record and whole batches.
-    """
-    rates = {
-        name: row["records"] / row["seconds"] / (row["disk_nbytes"] / row["disk_seconds"]) for name, row in rows.items()
-    }
-    least = max((rates[name] for name in rates.keys() - limits), default=0) / 4
-    best: dict[str, str] = {}
-    for who in sorted(rates, key=lambda who: -rates[who]):
-        if who in limits or rates[who] >= least:
-            best.setdefault(who if who in limits or who in _FROM_DISK else system(who), who)
-    return set(best.values())
 
 
 def _what(stage: str, row: Row) -> tuple[Any, ...]:

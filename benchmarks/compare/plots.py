@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .figures import DEFAULT, OURS, REFERENCE, Figure, Figures, system
+from .figures import DEFAULT, OURS, REFERENCE, Figure, Figures, by_record, system
 from .results import Row
 from .systems import contenders
 from .workloads import workload
 
-_OURS, _PEER, _LOOP, _LESS = "#0b6e4f", "#6c8ebf", "#b39ddb", "#d5dbe5"
+_OURS, _PEER, _LOOP, _LESS, _OURS_LESS = "#0b6e4f", "#6c8ebf", "#b39ddb", "#d5dbe5", "#a3cdbd"
 
 
 class Bar(NamedTuple):
@@ -46,9 +47,10 @@ def _panels(bars: dict[str, list[Bar]], title: str, path: Path) -> None:
         _bars(axis, shown, workload(name).title)
     for axis in axes.flat[len(bars) :]:
         axis.set_visible(False)
-    kinds = {"HyperSequence": _OURS, "loader": _PEER, "loop by hand": _LOOP, "shuffles less than records": _LESS}
+    kinds = {"HyperSequence": _OURS, "in windows of the data": _OURS_LESS, "loader": _PEER, "loop by hand": _LOOP}
+    kinds["shuffles less than all records"] = _LESS
     patches = [Patch(color=colour, label=label) for label, colour in kinds.items()]
-    figure.legend(handles=patches, loc="lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(handles=patches, loc="lower center", ncols=5, frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=11)
     figure.tight_layout(rect=(0, 0.03, 1, 0.98))
     figure.savefig(path, dpi=80)
@@ -80,7 +82,7 @@ def _bars(axis: Any, shown: list[Bar], title: str) -> None:
 def _from_memory(hot: list[Figure]) -> list[Bar]:
     best: dict[str, Bar] = {}
     for each in sorted(hot, key=lambda each: (not each.by_record, -(each.to_limit or 0))):
-        if not each.is_limit and each.to_limit is not None and not _is_another_of_ours(each.contender):
+        if not each.is_limit and each.to_limit is not None and _is_shown(each.contender, {REFERENCE, DEFAULT}):
             label = f"{system(each.contender)}, by hand" if each.is_loop else _label(each.contender)
             best.setdefault(label, Bar(label, each.to_limit, _colour(each.contender, each.check)))
     return list(best.values())
@@ -89,11 +91,14 @@ def _from_memory(hot: list[Figure]) -> list[Bar]:
 def _from_disk(figures: Figures, name: str) -> list[Bar]:
     ways, best = contenders(), dict[str, Bar]()
     checks = figures.checks(name, "shuffled")
+    shown = {REFERENCE, DEFAULT}
+    if not by_record(checks.get(REFERENCE, {})):  # then ours of all records belongs beside it
+        shown.add(f"{REFERENCE}, by record")
     # One round says little on a disk that swings: a way that had them all goes before one that had the first only.
     by_rounds = sorted(figures.cold(name, "shuffled"), key=lambda each: (-each.n, -each.ratio))
-    for each in sorted(by_rounds, key=lambda each: not checks.get(each.contender, {}).get("by_record")):
+    for each in sorted(by_rounds, key=lambda each: not by_record(checks.get(each.contender, {}))):
         check = checks.get(each.contender)
-        known = check is not None and each.contender in ways and not _is_another_of_ours(each.contender)
+        known = check is not None and each.contender in ways and _is_shown(each.contender, shown)
         if known and check["kind"] != "limit":
             label = f"{system(each.contender)}, by hand" if check["kind"] == "loop" else _label(each.contender)
             best.setdefault(label, Bar(label, each.ratio, _colour(each.contender, check)))
@@ -101,17 +106,18 @@ def _from_disk(figures: Figures, name: str) -> list[Bar]:
 
 
 def _label(contender: str) -> str:
-    return {REFERENCE: "HyperSequence, into buffers", DEFAULT: "HyperSequence"}.get(contender, system(contender))
+    named = {REFERENCE: "HyperSequence, into buffers", f"{REFERENCE}, by record": "HyperSequence, by record"}
+    return named.get(contender, system(contender))
 
 
-def _is_another_of_ours(contender: str) -> bool:
-    """Ours, and neither as it comes nor into buffers."""
-    return system(contender) == OURS and contender not in (REFERENCE, DEFAULT)
+def _is_shown(contender: str, ours: Collection[str]) -> bool:
+    """Anybody else's, and of ours some."""
+    return system(contender) != OURS or contender in ours
 
 
 def _colour(contender: str, check: Row) -> str:
     if system(contender) == OURS:
-        return _OURS
-    if not check.get("by_record"):
+        return _OURS if by_record(check) else _OURS_LESS
+    if not by_record(check):
         return _LESS
     return _LOOP if check["kind"] == "loop" else _PEER

@@ -5,19 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-from .figures import DEFAULT, FLOOR, LIMIT, OURS, REFERENCE, Cold, Figure, Figures, Trained, system
+from .figures import (
+    DEFAULT,
+    FLOOR,
+    LIMIT,
+    REFERENCE,
+    TRAINING,
+    Figure,
+    Figures,
+    Trained,
+    by_record,
+    short,
+    system,
+)
 from .goals import GOALS, Outcome
+from .losses import losses
 from .results import Results, Row
-from .systems import contenders, limits
+from .systems import contenders
 from .workloads import names, workload
 
 Table = list[list[str]]
 _PAGE = Path(__file__).parent / "page.md"
-_TRAINING = {
-    "train": "training a small PyTorch model",
-    "fit tensorflow": "training a small Keras model on TensorFlow",
-    "fit jax": "training a small Keras model on JAX",
-}
 _HOT = [
     "",
     "of the limit",
@@ -56,17 +64,17 @@ def print_tables(results: Results) -> None:
             if figures.hot(name, order):
                 print(f"\n{workload(name).title}, {order}, files in memory; the limit is {LIMIT[order]}")
                 _show(_hot(figures, name, order))
-            if cold := figures.cold(name, order):
+            if figures.cold(name, order):
                 print(f"\n{workload(name).title}, {order}, files on disk")
-                _show(_cold(cold))
-        for stage, title in _TRAINING.items():
+                _show(_cold(figures, name, order))
+        for stage, title in TRAINING.items():
             if trained := figures.training(stage, name):
                 print(f"\n{workload(name).title}, {title}")
                 _show(_trained(trained))
         print(f"\n{workload(name).title}, writing")
         _show(_writing(figures, name))
     for row in figures.failures():
-        print(f"failed: {row.get('contender')}, {row.get('workload', '')} {row['at']}: {row['error']}")
+        print(f"failed: {_failed(row)}: {row['error']}")
 
 
 def render(results: Results, docs: Path) -> None:
@@ -79,7 +87,7 @@ def render(results: Results, docs: Path) -> None:
         machine=_machines(figures.machines()),
         summary=_markdown(_summary(figures)),
         goals=_markdown(_goals(figures)),
-        losses=_losses(figures),
+        losses=losses(figures),
         workloads="\n\n".join(parts),
         failures=_failures(figures),
         versions=_versions(figures),
@@ -96,48 +104,53 @@ def _hot(figures: Figures, name: str, order: str) -> Table:
     return [_HOT, *(_figure(each, order) for each in figures.hot(name, order))]
 
 
-def _figure(each: Figure, order: str) -> list[str]:
+def _came(check: Row, order: str) -> str:
+    """What came of the order, and of values."""
     if order == "sequential":
         came = ""
-    elif each.by_record:
+    elif by_record(check):
         came = "records"
     else:
-        came = f"{each.check['neighbours']:.0%} follow, reach {each.check['reach']:.0%}"
-    if not each.exact:
-        came = f"VALUES CHANGED ({', '.join(each.check['dtypes'])}) {came}"
+        came = f"{check['neighbours']:.0%} follow, reach {check['reach']:.0%}"
+    return f"VALUES CHANGED ({', '.join(check['dtypes'])}) {came}" if check["wrong"] else came
+
+
+def _figure(each: Figure, order: str) -> list[str]:
     return [
         each.contender,
-        _short(each.to_limit),
-        _short(each.to_ours),
-        _short(each.gb),
+        short(each.to_limit),
+        short(each.to_ours),
+        short(each.gb),
         _spread(each.n, each.low, each.high),
         f"{each.records:,.0f}",
-        _short(each.handed),
-        f"{_short(each.first_ms)} ms",
-        _short(each.cpu_s),
+        short(each.handed),
+        f"{short(each.first_ms)} ms",
+        short(each.cpu_s),
         "–" if each.pss is None else f"{each.pss:,.0f} MB",
         "–" if each.anonymous is None else f"{each.anonymous:,.0f} MB",
-        came,
+        _came(each.check, order),
     ]
 
 
-def _cold(cold: list[Cold]) -> Table:
+def _cold(figures: Figures, name: str, order: str) -> Table:
+    checks = figures.checks(name, order)
     rows = [
         [
             each.contender,
-            _short(each.gb),
+            short(each.gb),
             _spread(each.n, each.low, each.high),
-            _short(each.ratio),
-            _short(each.to_copied),
-            _short(each.disk_gb),
+            short(each.ratio),
+            short(each.to_copied),
+            short(each.disk_gb),
             f"{each.first_s:.2f} s",
-            _short(each.then_gb),
-            _short(each.cpu_s),
+            short(each.then_gb),
+            short(each.cpu_s),
+            _came(checks[each.contender], order) if each.contender in checks else "",
         ]
-        for each in cold
+        for each in figures.cold(name, order)
     ]
     head = ["", "GB/s", "rounds, spread", "of the disk", "with one copy", "the disk, GB/s", "opened, and first batch"]
-    return [[*head, "GB/s after it", "CPU s/GB"], *rows]
+    return [[*head, "GB/s after it", "CPU s/GB", "order"], *rows]
 
 
 def _trained(trained: list[Trained]) -> Table:
@@ -157,16 +170,16 @@ def _writing(figures: Figures, name: str) -> Table:
     rows = [
         [
             each.files,
-            _short(each.gb),
+            short(each.gb),
             str(each.n),
-            _short(each.ratio),
+            short(each.ratio),
             f"{each.size:.2f}",
             "" if each.is_whole else "stopped by the time limit",
         ]
         for each in figures.writing(name)
     ]
     disk = figures.disk_writes(name)
-    rows += [["*the disk itself, `O_DIRECT`*", _short(disk), "", "", "", ""]] if disk else []
+    rows += [["*the disk itself, `O_DIRECT`*", short(disk), "", "", "", ""]] if disk else []
     return [["", "GB/s", "rounds", "of plain files", "disk bytes per data byte", ""], *rows]
 
 
@@ -182,7 +195,7 @@ def _summary(figures: Figures) -> Table:
                 of_system = best.setdefault(_shown(each), {})
                 of_system[name] = max(of_system.get(name, 0), each.to_limit)
     order = sorted(best, key=lambda who: -sum(best[who].values()) / len(best[who]))
-    rows = [[who, *(_short(best[who].get(name)) for name in names_)] for who in order]
+    rows = [[who, *(short(best[who].get(name)) for name in names_)] for who in order]
     return [["", *(workload(name).title for name in names_)], *rows]
 
 
@@ -206,63 +219,6 @@ def _outcome(outcome: Outcome) -> str:
     return f"{outcome.value:.2f} {'✓' if outcome.reached else '✗'}{against}"
 
 
-def _losses(figures: Figures) -> str:
-    """Whoever is faster than we are, anywhere: in the same rounds, from disk beside the disk's rate right before."""
-    machine = limits()
-    found: list[str] = []
-    for name in figures.workloads():
-        title = workload(name).title
-        for order in ("shuffled", "sequential"):
-            found += [f"{title}, {order}, from memory: {what}" for what in _faster(figures, name, order)]
-            cold = [each for each in figures.cold(name, order) if each.contender not in machine and each.n > 1]
-            mine = next((each.ratio for each in cold if each.contender == REFERENCE), 0.0)
-            found += [
-                f"{title}, {order}, from disk: {each.contender}, {_short(each.ratio)} of the disk; "
-                f"ours {_short(mine)}{_quicker_of_ours(cold, mine, order)}."
-                for each in cold
-                if each.ratio > mine and system(each.contender) != OURS
-            ]
-        written = figures.writing(name)
-        mine = next((each.ratio for each in written if each.files == "hypersequence"), None)
-        found += [
-            f"{title}, writing: {each.files}, {each.ratio / mine:.2f} times ours."
-            for each in written
-            if mine is not None and each.ratio is not None and each.ratio > mine
-        ]
-        for stage, what in _TRAINING.items():
-            trained = [each for each in figures.training(stage, name) if each.lost is not None]
-            least = min((each.lost for each in trained if system(each.contender) == OURS), default=None)
-            found += [
-                f"{title}, {what}: {each.contender}, {each.lost:.0%} of the time lost; ours {least:.0%}."
-                for each in trained
-                if least is not None and each.lost < least and each.contender not in machine
-            ]
-    return "\n".join(f"- {what}" for what in found) or "Nowhere in this run."
-
-
-def _quicker_of_ours(cold: list[Cold], least: float, order: str) -> str:
-    """Another way of ours that is quicker than the default, in order; shuffled, others would promise something else."""
-    ours = [each for each in cold if system(each.contender) == OURS and order == "sequential"]
-    best = max(ours, key=lambda each: each.ratio, default=None)
-    if best is None or best.ratio <= least:
-        return ""
-    return f" ({best.contender.removeprefix(f'{OURS}, ')} {_short(best.ratio)})"
-
-
-def _faster(figures: Figures, name: str, order: str) -> list[str]:
-    """Who is faster than the default of ours in the same rounds; who shuffles less, than our whole batches."""
-    hot = figures.hot(name, order)
-    whole = max((each.to_ours or 0 for each in hot if each.is_ours), default=1.0)
-    found: list[str] = []
-    for each in hot:
-        loose = order == "shuffled" and not each.by_record
-        beside = max(1.0, whole) if loose or order == "sequential" else 1.0
-        if not (each.is_limit or each.is_ours) and each.to_ours is not None and each.to_ours > beside:
-            how = ", which shuffles no records" if loose else ""
-            found.append(f"{each.contender}{how}, {each.to_ours / beside:.2f} times ours.")
-    return found
-
-
 def _workload(figures: Figures, name: str) -> str:
     title = workload(name).title
     commits = ", ".join(figures.commits(name))
@@ -274,9 +230,9 @@ def _workload(figures: Figures, name: str) -> str:
             parts.append(f"**{order.capitalize()}, files in memory.** The limit is {LIMIT[order]}.\n\n{tables[0]}")
             if once:
                 parts.append(f"<details><summary>Ways that had one round</summary>\n\n{tables[1]}\n\n</details>")
-        if cold := figures.cold(name, order):
-            parts.append(f"**{order.capitalize()}, files on disk.**\n\n{_markdown(_cold(cold))}")
-    for stage, training in _TRAINING.items():
+        if figures.cold(name, order):
+            parts.append(f"**{order.capitalize()}, files on disk.**\n\n{_markdown(_cold(figures, name, order))}")
+    for stage, training in TRAINING.items():
         if trained := figures.training(stage, name):
             beside = f"Time lost is beside *{FLOOR[stage]}*."
             parts.append(f"**{training[0].upper()}{training[1:]}.** {beside}\n\n{_markdown(_trained(trained))}")
@@ -294,11 +250,14 @@ def _ways(figures: Figures) -> Table:
 
 
 def _failures(figures: Figures) -> str:
-    rows = [
-        f"- {row.get('contender')}, {row.get('workload', '')} {row['at']}: `{row['error'][:200]}`"
-        for row in figures.failures()
-    ]
+    rows = [f"- {_failed(row)}: `{row['error'][:200]}`" for row in figures.failures()]
     return "\n".join(rows) or "Nothing failed in this run."
+
+
+def _failed(row: Row) -> str:
+    """Who, and where."""
+    order = f", {row['order']}" if row.get("order") else ""
+    return f"{row.get('contender')}, {row.get('workload', '')} {row['at']}{order}"
 
 
 def _versions(figures: Figures) -> str:
@@ -342,15 +301,8 @@ def _machines(rows: list[Row]) -> str:
     return "; ".join(f"{what}, {' and '.join(dict.fromkeys(when))}" for what, when in days.items())
 
 
-def _short(value: float | None) -> str:
-    """Three figures, and no powers of ten."""
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
-
-
 def _spread(n: int, low: float, high: float) -> str:
-    return "1" if n == 1 else f"{n}: {_short(low)} to {_short(high)}"
+    return "1" if n == 1 else f"{n}: {short(low)} to {short(high)}"
 
 
 def _show(table: Table) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from . import disk
+from .chosen import worth_more_rounds
 from .contenders import Contender, Order
 from .environments import ENVIRONMENTS, EnvironmentFailed, python_of, versions
-from .figures import COPY, LIMIT, OURS, REFERENCE, system, worth_more_rounds
+from .figures import COPY, LIMIT, OURS, REFERENCE, system
 from .forms import Form
 from .limited import NoLimit, memory_limit
 from .results import Results
