@@ -234,7 +234,7 @@ def _workload(figures: Figures, name: str) -> str:
             parts.append(f"**{order.capitalize()}, files on disk.**\n\n{_markdown(_cold(figures, name, order))}")
     for stage, training in TRAINING.items():
         if trained := figures.training(stage, name):
-            beside = f"Time lost is beside *{FLOOR[stage]}*."
+            beside = f"Time lost is beside *{FLOOR[stage]}*; below zero, less time was needed."
             parts.append(f"**{training[0].upper()}{training[1:]}.** {beside}\n\n{_markdown(_trained(trained))}")
     parts.append(f"**Writing.**\n\n{_markdown(_writing(figures, name))}")
     return "\n\n".join(parts)
