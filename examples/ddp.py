@@ -71,6 +71,9 @@ def train(rank: int, folder: str, meeting: str, epochs: int) -> None:
     check(rank, n_seen, training, model)
     if rank == 0:
         print(f"accuracy: {right / test.n_records:.1%} of {test.n_records} digits it had not seen")
+    # gloo's threads outlive the group, and may still hold tensors of the last exchange: freed while Python ends, those
+    # abort the process. A barrier has none, and by then the threads are through with what came before.
+    dist.barrier()
     dist.destroy_process_group()
 
 
