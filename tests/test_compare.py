@@ -337,9 +337,25 @@ def test_a_line_that_was_cut_off_harms_no_other(tmp_path: Path) -> None:
     results.add(stage="b", workload="y")
     again = Results(path)
     assert [(row["stage"], row.get("commit")) for row in again.rows] == [("a", None), ("b", "abc")]
-    path.write_text("no row\n" + path.read_text())
-    with pytest.raises(ValueError, match="Expecting value"):
-        Results(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["no row\n", '{"stage": "a"}\n[1]\n', '{"name": 1}\n', "a page", '{"stage": "a"}\na page']
+)
+def test_a_file_of_something_else_is_refused_and_stays(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows"
+    path.write_text(text)
+    for arguments in (["--render"], ["--workload", "features"]):
+        monkeypatch.setattr(
+            sys, "argv", ["compare", *arguments, "--results", str(path), "--where", str(tmp_path / "where")]
+        )
+        with pytest.raises(SystemExit):
+            main()
+        error = capsys.readouterr().err
+        assert f"{path}, " in error and "no row of results, and nothing was changed" in error
+        assert path.read_text() == text
 
 
 def test_who_failed_and_then_did_not_is_no_failure(tmp_path: Path) -> None:

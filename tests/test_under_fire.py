@@ -76,7 +76,7 @@ def test_replaced_again_and_again_under_its_readers(tmp_path: Path) -> None:
 
 
 def n_descriptors(path: Path) -> int:
-    """How many this process has of a file; others come and go with what tests before this one left."""
+    """How many this process has of a file; others may go, with what tests before this one left."""
     return sum(entry.resolve() == path.resolve() for entry in Path("/proc/self/fd").iterdir())
 
 
@@ -91,17 +91,20 @@ def test_each_mapping_that_somebody_has_a_view_of_keeps_a_descriptor(numbered: P
             with hs.open(numbered) as seq:
                 views.append(seq[number % 12])
         assert n_descriptors(numbered) == n_files
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + n_files
         for number, (inputs, outputs) in enumerate(views):
             assert outputs.tolist() == list(range(number % 12 * 8, number % 12 * 8 + 8))
             assert (inputs == outputs[:, None, None]).all()
         del inputs, outputs, views
         assert n_descriptors(numbered) == 0
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_thousands_of_live_views(numbered: Path) -> None:
     """Views of one file keep one mapping and one descriptor together, however many they are."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
     views = []
     for number in range(200):
         with hs.open(numbered) as seq:
@@ -109,9 +112,11 @@ def test_thousands_of_live_views(numbered: Path) -> None:
                 views += [batch for _ in range(1000) for batch in seq]
     assert len(views) == 13_000
     assert n_descriptors(numbered) == 1
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
     assert sum(int(y.sum()) for _, y in views) == 1000 * sum(range(103))
     views.clear()
     assert n_descriptors(numbered) == 0
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 TOO_MANY = """

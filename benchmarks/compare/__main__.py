@@ -65,7 +65,7 @@ def main() -> None:
         report.list_contenders()
         return
     if given.render:
-        kept = Results(given.results or _KEPT)
+        kept = _read(given.results or _KEPT, parser)
         if not any(row["stage"] == "machine" for row in kept.rows):
             parser.error(f"{given.results or _KEPT} holds no results; --full makes them, --results names others")
         report.render(kept, ROOT / "docs")
@@ -88,7 +88,7 @@ def main() -> None:
     path = given.results or (_KEPT if given.full else given.where / "quick.jsonl")
     if not given.full and given.results is None:
         path.unlink(missing_ok=True)
-    results = Results(path, commit=_commit())
+    results = _read(path, parser, commit=_commit())
     if given.again:
         results.forget(form.workloads)
     chosen = given.contender
@@ -97,10 +97,18 @@ def main() -> None:
     try:
         Comparison(form, chosen, given.where, results).run()
     except KeyboardInterrupt:
-        what_then = "the same command goes on" if given.full or given.results else "the next run begins anew"
-        what_then += ", without --again" if given.again else ""
+        goes_on = "the same command goes on" + (", without --again" if given.again else "")
+        what_then = goes_on if given.full or given.results else "the next run begins anew"
         parser.exit(130, f"stopped with {len(results.rows)} rows in {path}; {what_then}\n")
     report.print_tables(results)
+
+
+def _read(path: Path, parser: argparse.ArgumentParser, **stamp: str) -> Results:
+    """What is there already; a file of something else is an error."""
+    try:
+        return Results(path, **stamp)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def _positive(number: type[int] | type[float]) -> Callable[[str], float]:

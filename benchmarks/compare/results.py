@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+_BEGIN = b'{"stage": '
+_NO_ROW = "no row of results, and nothing was changed; --results names their file"
 _KEY = ("stage", "workload", "order", "group", "mode", "contender", "round")
 
 
@@ -55,13 +57,26 @@ def read(path: Path) -> list[Row]:
     """All rows of a file; a last line that was cut off goes, also from the file, or the next row would be glued to it.
 
     Raises:
-        ValueError: Another line is no row.
+        ValueError: Another line is no row; then the file, which may be anything, stays as it is.
     """
     text = path.read_bytes()
     whole = text.rfind(b"\n") + 1
-    if whole < len(text):
+    rows = [_row(line, f"{path}, line {number}") for number, line in enumerate(text[:whole].splitlines(), 1)]
+    if rest := text[whole:]:
+        if not (rest.startswith(_BEGIN) or _BEGIN.startswith(rest)):
+            raise ValueError(f"{path}, its end: {_NO_ROW}")
         os.truncate(path, whole)
-    return [json.loads(line) for line in text[:whole].splitlines()]
+    return rows
+
+
+def _row(line: bytes, where: str) -> Row:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict) or "stage" not in row:
+        raise ValueError(f"{where}: {_NO_ROW}")
+    return row
 
 
 def _key(row: Row) -> tuple[Any, ...]:
