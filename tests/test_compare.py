@@ -110,6 +110,19 @@ def test_one_order_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert "sequential" not in told
 
 
+def test_files_that_are_not_whole_say_nothing_of_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a slow writer had no time for would have left a file that fits."""
+    monkeypatch.setattr("benchmarks.compare.run.python_of", lambda name, folder: Path(sys.executable))
+    results = Results(tmp_path / "rows.jsonl")
+    results.add(stage="write", workload="large-pairs", contender="memmap", round=0, records=100, seconds=9)
+    form = Form(("large-pairs",), share=0.001, rounds=1, seconds=0.05, writes=1, cold=1, spare_nbytes=1 << 20)
+    Comparison(form, ["one copy"], tmp_path, results).run()
+    assert {row["stage"] for row in results.rows} == {"environment", "machine", "write", "write directly", "failed"}
+    (failed,) = Figures(results).failures()
+    assert failed["contender"] == "one copy"
+    assert failed["error"] == "only 100 of 2,048 records were written in time"
+
+
 def test_ctrl_c_keeps_what_was_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ class Form:
         writes: Repetitions of writing.
         cold: Repetitions with files out of the page cache; 0 for none.
         write_seconds: No writer gets more time than this; who is not finished has fewer records.
+        limited_write_seconds: The same where memory is limited, which files that are not whole may fit into.
         cold_seconds: No cold pass takes longer.
         orders: In which records are read.
         spare_nbytes: Memory at hand for each cold pass, beside the page cache: more than most use.
@@ -34,6 +35,7 @@ class Form:
     writes: int
     cold: int
     write_seconds: float = 60
+    limited_write_seconds: float = 180
     cold_seconds: float = 8
     orders: tuple[Order, ...] = ORDERS
     spare_nbytes: int = 1 << 30

@@ -56,7 +56,7 @@ class Comparison:
             self._write(name, taking_part)
             taking_part = [each for each in taking_part if self._n_written(name, each)]
             if workload(name).memory_nbytes is not None:
-                able = [each for each in taking_part if not each.only_trains]
+                able = [each for each in taking_part if not each.only_trains and self._is_whole(name, each)]
                 self._check(name, "shuffled", [each for each in able if each.shuffle is not None])
                 self._larger_than_memory(name, able)
             for order in self._form.orders if workload(name).memory_nbytes is None else ():
@@ -311,10 +311,11 @@ class Comparison:
         folder = self._where / "files" / name / contender.files
         part = folder.with_name(f"{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        seconds = self._form.write_seconds
+        limited = workload(name).memory_nbytes is not None
+        seconds = self._form.limited_write_seconds if limited else self._form.write_seconds
         with self._worker(contender) as worker:
             told = {"name": name, "share": self._form.share, "folder": str(part), "seconds": seconds}
-            answer = worker.ask("write", within=20 * seconds, **told)
+            answer = worker.ask("write", within=300 + seconds, **told)
         part.rename(folder)
         return answer
 
@@ -328,6 +329,19 @@ class Comparison:
     def _n_written(self, name: str, contender: Contender) -> int:
         row = self._results.find(stage="write", workload=name, contender=contender.files, round=0)
         return 0 if row is None else row["records"]
+
+    def _is_whole(self, name: str, each: Contender) -> bool:
+        """Whether its files hold all records, or are smaller than the data, and perhaps than the memory."""
+        n_records = workload(name, self._form.share).n_records
+        n_written = self._n_written(name, each)
+        if n_written < n_records:
+            self._failed(
+                "cold",
+                f"only {n_written:,} of {n_records:,} records were written in time",
+                workload=name,
+                contender=each.name,
+            )
+        return n_written == n_records
 
     def _any_missing(self, able: list[Contender], **key: Any) -> bool:
         return any(not self._results.has(**key, contender=each.name) for each in able)

@@ -133,18 +133,22 @@ class Records:
 
 
 _IMAGES = ((3, 224, 224), "float32"), ((), "int64")
+_PAIRS = ((10, 10), "float64"), ((2, 10, 2), "float64")
+_TOKENS = ((4096,), "int32"), ((), "int64")
 _FULL = {
     workload.name: workload
     for workload in (
         Workload("images", "602 KB float32 images with a label", *_IMAGES, 32, 832),
-        Workload("pairs", "1.1 KB float64 pairs", ((10, 10), "float64"), ((2, 10, 2), "float64"), 256, 458_752),
-        Workload("tokens", "16 KB windows of int32 tokens", ((4096,), "int32"), ((), "int64"), 32, 30_720),
+        Workload("pairs", "1.1 KB float64 pairs", *_PAIRS, 256, 458_752),
+        Workload("tokens", "16 KB windows of int32 tokens", *_TOKENS, 32, 30_720),
         Workload("digits", "784 B uint8 images with a label", ((28, 28), "uint8"), ((), "int64"), 256, 655_360),
         Workload(
             "features", "64 B of float32 features with a label", ((16,), "float32"), ((), "int64"), 1024, 4_194_304
         ),
         Workload("volumes", "8 MB float32 volumes with a label", ((128, 128, 128), "float32"), ((), "int64"), 4, 60),
         Workload("large", "602 KB images, 2 GB in 1 GiB of memory", *_IMAGES, 32, 3328, 1 << 30),
+        Workload("large-tokens", "16 KB windows of tokens, 2 GB in 1 GiB of memory", *_TOKENS, 32, 122_880, 1 << 30),
+        Workload("large-pairs", "1.1 KB pairs, 2 GB in 1 GiB of memory", *_PAIRS, 256, 1_789_952, 1 << 30),
     )
 }
 

@@ -203,7 +203,7 @@ CONTENDERS = [
         write(True),
         indexed,
         _NUMBERS,
-        workloads=("images", "pairs", "digits", "volumes"),
+        workloads=("images", "pairs", "digits", "volumes", "large-pairs"),
         note="not as documented; Array2D and Array3D cost more for every record looked up, which shows if it is small",
     ),
 ]

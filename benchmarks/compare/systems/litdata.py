@@ -101,7 +101,7 @@ CONTENDERS = [
             write_tokens,
             loader(workers, tokens=True),
             _CHUNK,
-            workloads=("tokens",),
+            workloads=("tokens", "large-tokens"),
         )
         for workers in (0, 2)
     ),

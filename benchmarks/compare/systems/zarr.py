@@ -125,7 +125,10 @@ def shuffled(workload: Workload, x: Any, y: Any) -> Epochs:
 
 _MANY = Shuffle("oindex[sorted random numbers], put in order", True)
 _EACH = Shuffle("records read one by one, by random numbers", True)
-_LARGE, _SMALL = ("images", "volumes", "large"), ("pairs", "tokens", "digits", "features")
+_LARGE, _SMALL = (
+    ("images", "volumes", "large"),
+    ("pairs", "tokens", "digits", "features", "large-tokens", "large-pairs"),
+)
 CONTENDERS = [
     Contender(f"Zarr, {name}", "peers", files, write_, open_, shuffle, device_ready=True, workloads=workloads)
     for name, files, write_, shuffle, workloads in (
