@@ -178,6 +178,14 @@ def test_what_does_not_fit_into_memory_is_measured_from_disk_only(path: Path, mo
     assert any("From disk, the first 32.2 KiB" in note for note in found.notes)
 
 
+def test_what_takes_longer_than_there_is_time_is_measured_behind_the_first_batch(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as that took, so that a pass over everything for the first batches is not all of the rate."""
+    monkeypatch.setattr(sys.modules["hypersequence.report.passes"], "_PATIENCE", 0)
+    check(bench(path, **QUICK), places_of(path), [0, 1])
+
+
 def test_nothing_is_left_to_measure_where_it_does_not_fit_and_may_not_be_cold(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,8 +56,10 @@ def order_of(path: Path, epochs: int, by: str, seed: int = 1) -> list[list[int]]
 
 def small_memory(monkeypatch: pytest.MonkeyPatch, nbytes: int) -> None:
     """Have the loader believe that there is so much memory."""
-    for name in ("allowed_nbytes", "available_nbytes"):
-        monkeypatch.setattr(sys.modules["hypersequence.loader.readahead"], name, lambda: nbytes)
+    for name in ("readahead", "stretches", "sweep"):
+        module = sys.modules[f"hypersequence.loader.{name}"]
+        for function in {"allowed_nbytes", "available_nbytes"} & vars(module).keys():
+            monkeypatch.setattr(module, function, lambda: nbytes)
 
 
 def numbers(loader: hs.Loader) -> list[int]:
@@ -327,7 +329,8 @@ def test_damage_is_an_error_at_its_batch_when_records_are_read_one_by_one(
 
 
 def test_small_records_come_by_themselves_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each with the rest of its checksum run."""
+    """Each with the rest of its checksum run, where no pass over everything is worth it."""
+    monkeypatch.setattr(sys.modules["hypersequence.loader.sweep"], "_JUMP_NBYTES", 0)
     path = tmp_path / "small.hsq"
     n = 20_000
     with hs.HyperSequenceWriter(path, 64, block_nbytes=1 * MIB) as writer:

@@ -52,7 +52,8 @@ class Loader:
             not fit the memory that is free (a container's limit counts), all but a part that stays; the system would
             drop what was read ahead instead. Nothing of a sharded sequence, whose ranks use a window at different
             moments. ``True``: everything that was used, which leaves the memory to others. ``False``: nothing. An
-            order over all records of data that are read in one go has no behind.
+            order over all records of data that are read in one go has no behind. One of small records of data that do
+            not fit takes half of the free memory for itself, whatever is said here.
         on_corrupt: ``"error"`` (default) raises :class:`hypersequence.ChecksumError` at the batch that needs a damaged
             block. ``"skip_block"`` checks blocks as a whole and puts the records of the next sound block in place of a
             damaged one's, the same on every rank, with a warning; :attr:`skipped_blocks` counts them. More than 1% of a

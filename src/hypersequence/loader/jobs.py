@@ -11,6 +11,7 @@ from ..schema import Array, Batch
 from ..sequence.delivery import Allocate
 from .legs import Chunk, Leg
 from .stats import LoaderStats
+from .sweep import Sweep
 from .threads import Task, Threads
 
 #: About what one thread makes at a time: half a millisecond of copying, several times a hand-over.
@@ -83,13 +84,14 @@ class Job:
         allocate: Where memory comes from.
         views: Whether a contiguous batch may stay a view.
         cut: Position of this rank at which a single batch is made in two parts.
+        sweep: What holds the records in the order of the batches.
 
     Parts may be run by any thread, each once; the job is done when all are.
     """
 
     __slots__ = (
-        "_allocate", "_chunk", "_counter", "_cuts", "_error", "_made", "_out", "_start", "_stop", "_tasks", "_views",
-        "done", "first", "gather_s", "last", "leg", "map_s",
+        "_allocate", "_chunk", "_counter", "_cuts", "_error", "_made", "_out", "_start", "_stop", "_sweep", "_tasks",
+        "_views", "done", "first", "gather_s", "last", "leg", "map_s",
     )  # fmt: skip
 
     def __init__(
@@ -101,11 +103,12 @@ class Job:
         allocate: Allocate,
         views: bool,
         cut: int | None = None,
+        sweep: Sweep | None = None,
     ) -> None:
         self.leg, self.first, self.last = leg, first, last
         self.done = False
         self.gather_s = self.map_s = 0.0
-        self._chunk, self._allocate, self._views = chunk, allocate, views
+        self._chunk, self._allocate, self._views, self._sweep = chunk, allocate, views, sweep
         self._start, self._stop = leg.bounds(first, last)
         self._out: list[Array] = []
         self._made: list[Batch] = []
@@ -203,6 +206,9 @@ class Job:
 
     def _copy(self, start: int, stop: int, targets: list[Array]) -> None:
         """Records of these positions into arrays."""
+        origin = self.leg.origin
+        if self._sweep is not None and self._sweep.copy(origin + start, origin + stop, targets):
+            return
         delivery, ahead = self.leg.delivery, self._chunk.get()
         size = delivery.batch_size
         if isinstance(ahead.numbers, range):

@@ -15,27 +15,23 @@ from itertools import islice
 import numpy as np
 
 from ..errors import HyperSequenceError
-from ..order import merged, without
+from ..order import without
 from ..schema import Array
 from ..sequence import HyperSequence
 from ..source import Source
 from ..source.largepages import LARGE_PAGE_NBYTES
-from ..source.readahead import ASKED_AHEAD_NBYTES, STEP_NBYTES, Beside, Way
+from ..source.readahead import ASKED_AHEAD_NBYTES, STEP_NBYTES, Way
 from .legs import Leg
 from .memory import allowed_nbytes, available_nbytes
 from .stats import LoaderStats
+from .stretches import Found, Stretch, come_alone, find, n_records_of, step_records
+from .sweep import Sweep, Sweeps
 from .threads import Task, Threads
 
 #: Stretches that are short are begun this far ahead, so that the disk never stands still.
 _AHEAD_NBYTES = 32 << 20
 _MAX_STRETCHES = 8
 _MAX_GROWTH = 32
-_MAX_SPARSENESS = 8
-#: Records that are worth reading one by one, and a question for each where it lies.
-_LARGE_RECORD_NBYTES = 1 << 10
-#: Pieces that the disk reads one by one as fast as in a row, and the share of a record that they are to be.
-_ALONE_NBYTES = STEP_NBYTES
-_ALONE_SHARE = 7 / 8
 #: What the thread reads in one go. It is asked again whenever a job is taken.
 _TASK_NBYTES = 8 * STEP_NBYTES
 #: A window is read as fast as the one before it is used, an eighth early. Where windows are evicted, the last eighth is
@@ -43,54 +39,6 @@ _TASK_NBYTES = 8 * STEP_NBYTES
 _LEAD = 1 / 8
 #: Who reads such a share of the records reads those around any of them as well.
 _MOST = 0.75
-
-
-class Stretch:
-    """Positions of an epoch and the runs of records that they need."""
-
-    def __init__(
-        self,
-        source: Source,
-        chosen: tuple[int, ...],
-        epoch: int,
-        start: int,
-        end: int,
-        runs: Array,
-        scattered: bool,
-        look: bool,
-        alone: bool,
-        dense: bool,
-        beside: Beside | None,
-    ) -> None:
-        self.epoch, self.start, self.end, self.runs, self.scattered = epoch, start, end, runs, scattered
-        self.nbytes = n_records_of(runs) * source.schema.record_nbytes
-        self.n_done = 0
-        #: Whether it needed no reading.
-        self.was_there = self.finished = self.scattered or (look and source.resident(runs, chosen))
-        self._begun = self.finished
-        # Checked as it comes, while it is in the processor's cache and the disk is at work. But a window that several
-        # ranks read is checked by those who gather from it, each its own part.
-        check = alone or self.nbytes <= _AHEAD_NBYTES
-        self._steps: Iterator[int] = iter(()) if self.finished else source.load(runs, chosen, Way(check, dense, beside))
-
-    def goes_on(self, runs: Array) -> bool:
-        """Whether runs begin where these end."""
-        return bool(len(self.runs) and len(runs) and self.runs[-1, 1] == runs[0, 0])
-
-    def begin(self) -> None:
-        """Set the disk to work."""
-        if not self._begun:
-            self._begun = True
-            self.step()
-
-    def step(self) -> None:
-        """The next step; an error ends the stretch, and the batch that needs the records meets it again."""
-        try:
-            self.n_done += next(self._steps)
-        except StopIteration:
-            self.finished = True
-        except (HyperSequenceError, OSError):
-            self.finished = True
 
 
 class ReadAhead:
@@ -120,9 +68,11 @@ class ReadAhead:
     ) -> None:
         self._source, self._chosen, self._pool, self._evict, self._stats = source, chosen, pool, evict, stats
         self._n_staying, self._beside = n_staying, None if beside is None else _Beside(beside)
+        self._drop = partial(_drop, source, chosen, n_staying)
         self._record_nbytes = sum(source.schema.columns[number].field.nbytes for number in chosen)
         self._alone = not evict and come_alone(source, chosen)  # what is evicted comes in long runs, as it goes
         self._size = 1 if self._alone else step_records(source)
+        self._sweeps = Sweeps()
         self._coming = self._stretches(legs)
         self._queue: deque[Stretch] = deque()
         self._task: Task | None = None
@@ -142,24 +92,36 @@ class ReadAhead:
             while position < leg.total:
                 size = max(size, leg.step)
                 stop = position + size if size < self._size else position - position % self._size + size
-                found = _find(leg, position, min(stop, leg.total), self._alone)
+                found = find(leg, position, min(stop, leg.total), self._alone, self._sweeps)
                 # What is evicted as it is used is not there. Nor is all of what follows something that was not: the
                 # system may have some of it, and to bring long runs that are there takes little.
                 look = not self._evict and (
                     stretch is None
                     or stretch.was_there
                     or stretch.epoch < leg.epoch
-                    or not (stretch.goes_on(found[1]) or self._are_long(found[1]))
+                    or not (stretch.goes_on(found.runs) or self._are_long(found.runs))
                 )
-                alone = leg.world == 1
-                dense = alone and not self._evict and leg.total >= _MOST * self._source.n_records
-                stretch = Stretch(
-                    self._source, self._chosen, leg.epoch, position, *found, look, alone, dense, self._beside
-                )
+                record_nbytes = self._source.schema.record_nbytes
+                stretch = Stretch(leg.epoch, position, found, record_nbytes, self._steps(leg, found, look))
                 yield stretch
                 position = stretch.end
                 limit = min(2 * limit, _MAX_GROWTH * self._size) if stretch.was_there else self._size
                 size = min(2 * size, limit)
+
+    def _steps(self, leg: Leg, found: Found, look: bool) -> Iterator[int] | None:
+        """What reads a stretch step by step; nothing if it is left alone, or there already."""
+        source, chosen = self._source, self._chosen
+        if found.sweep is not None:
+            loading = source.load(found.runs, chosen, Way(True, False, self._beside))
+            return found.sweep.steps(loading, self._drop if self._evict else None)
+        if found.scattered or (look and source.resident(found.runs, chosen)):
+            return None
+        # Checked as it comes, while it is in the processor's cache and the disk is at work. But a window that several
+        # ranks read is checked by those who gather from it, each its own part.
+        alone = leg.world == 1
+        check = alone or n_records_of(found.runs) * source.schema.record_nbytes <= _AHEAD_NBYTES
+        dense = alone and not self._evict and leg.total >= _MOST * source.n_records
+        return (step.nbytes for step in source.load(found.runs, chosen, Way(check, dense, self._beside)))
 
     def is_ready(self, epoch: int, position: int) -> bool:
         """Whether everything before a position is there, without waiting."""
@@ -173,6 +135,12 @@ class ReadAhead:
     def is_current(self, epoch: int, position: int) -> bool:
         """Whether a position belongs to the stretch that is in use."""
         return bool(self._queue) and (self._queue[0].epoch, self._queue[0].end) >= (epoch, position)
+
+    def sweep(self) -> Sweep | None:
+        """What holds the records of the stretch that is in use, or is the first to be, if they are picked out."""
+        if not self._queue:
+            self._extend()
+        return self._queue[0].sweep if self._queue else None
 
     def current_end(self) -> int:
         """Position at which the stretch that is in use ends."""
@@ -216,7 +184,7 @@ class ReadAhead:
 
     def _due(self, stretch: Stretch, epoch: int, position: int) -> float:
         current = self._queue[0]
-        if stretch is current or stretch.nbytes <= _AHEAD_NBYTES:
+        if stretch is current or stretch.sweep is not None or stretch.nbytes <= _AHEAD_NBYTES:
             return float("inf")
         used = 1.0
         if current.epoch == epoch:
@@ -253,7 +221,7 @@ class ReadAhead:
         stretch.begin()
         for other in queue if self._moving else ():
             other.begin()
-        due = min(due, stretch.n_done + _TASK_NBYTES)
+        due = min(due, stretch.n_done + max(_TASK_NBYTES, stretch.nbytes // 8 if stretch.sweep else 0))
         while not (stretch.finished or self.stopped or stretch.n_done >= due):
             stretch.step()
         self._stats.read_s += time.perf_counter() - begun
@@ -272,24 +240,18 @@ class ReadAhead:
 
     def _leave(self, stretch: Stretch) -> None:
         """Drop what no stretch needs that is being read ahead."""
+        if stretch.sweep is not None:
+            self._sweeps.give_back(stretch.sweep)
+            return
         if not self._evict or stretch.scattered:
             return
         others = [other.runs for other in (*self._queue, *self._held) if not other.scattered]
-        runs = without(self._not_staying(stretch), np.concatenate([stretch.runs[:0], *others]))
+        runs = without(stretch.runs, np.concatenate([stretch.runs[:0], *others]))
         self._settled()
         if self._pool is None:
             self._drop(runs)
         else:
             self._give(self._pool, partial(self._drop, runs))
-
-    def _not_staying(self, stretch: Stretch) -> Array:
-        """Runs of a stretch that have no room in memory for all epochs."""
-        runs = np.maximum(stretch.runs, self._n_staying)
-        return runs[runs[:, 0] < runs[:, 1]]
-
-    def _drop(self, runs: Array) -> None:
-        with suppress(HyperSequenceError, OSError):  # a hint; a file that was closed has nothing to drop
-            self._source.evict(runs, self._chosen)
 
     def close(self) -> None:
         """Stop; what the thread is doing ends soon."""
@@ -301,10 +263,17 @@ class ReadAhead:
                 self._beside.settle()
             for stretch in (*self._held, *self._queue):
                 if not stretch.scattered:
-                    self._drop(self._not_staying(stretch))
+                    self._drop(stretch.runs)
         if self._evicting:
             for file in self._source.files():
                 file.end_evicting(self)
+
+
+def _drop(source: Source, chosen: tuple[int, ...], n_staying: int, runs: Array) -> None:
+    """Drop runs of records from the page cache, but for the first records of all."""
+    runs = np.maximum(runs, n_staying)
+    with suppress(HyperSequenceError, OSError):  # a hint; a file that was closed has nothing to drop
+        source.evict(runs[runs[:, 0] < runs[:, 1]], chosen)
 
 
 class _Beside:
@@ -332,29 +301,6 @@ class _Beside:
         self._given.clear()
 
 
-def _find(leg: Leg, start: int, stop: int, alone: bool) -> tuple[int, Array, bool]:
-    """Where the records of these positions lie: up to which position that holds, the runs, and whether to leave them.
-
-    With ``alone``, those of the records alone, so that who waits for one does not wait for a whole window.
-
-    Runs that are more than the positions need by far are left to whoever gathers from them, if records are small. Large
-    ones are read one by one instead, several at a time, which a page fault after the other would not come near.
-    """
-    end, runs = leg.delivery.whole.stretch(start, stop)
-    record_nbytes = leg.delivery.source.schema.record_nbytes
-    n_records = n_records_of(runs)
-    scattered = n_records > _MAX_SPARSENESS * (end - start) or n_records * record_nbytes > reasonable_nbytes()
-    if leg.world == 1 and (record_nbytes >= _LARGE_RECORD_NBYTES if scattered else alone):
-        numbers = np.asarray(leg.delivery.whole.span(start, stop))
-        return stop, merged(np.stack((numbers, numbers + 1), axis=1)), False
-    return end, runs, scattered
-
-
-def n_records_of(runs: Array) -> int:
-    """Records of runs together."""
-    return int((runs[:, 1] - runs[:, 0]).sum())
-
-
 def n_staying(sequence: HyperSequence, epoch: int) -> int:
     """How many records of a sequence's source, from the first on, have room in memory for all epochs.
 
@@ -368,36 +314,14 @@ def n_staying(sequence: HyperSequence, epoch: int) -> int:
     leg = Leg(sequence, epoch, 0)
     if leg.world > 1 or not leg.total:  # other ranks are not done with a window when this one is
         return n_records
-    end, runs, _ = _find(leg, 0, min(step_records(sequence._source), leg.total), alone=False)
-    n_moving = n_records_of(runs)
-    n_used = min(n_records, n_moving * leg.total // end)
+    found = find(leg, 0, min(step_records(sequence._source), leg.total), False, Sweeps())
+    n_moving = n_used = n_records_of(found.runs)
+    if found.sweep is not None:
+        n_moving = found.end
+    else:
+        n_used = min(n_records, n_moving * leg.total // found.end)
     available = available_nbytes()
     room = (allowed_nbytes() if available is None else available) * 3 // 4 // record_nbytes
     if n_used <= room or n_moving >= n_used:  # what is read in one go fits, or it would not be
         return n_records
     return n_records * max(0, room - 2 * n_moving) // n_used
-
-
-def come_alone(source: Source, chosen: Iterable[int]) -> bool:
-    """Whether records come one by one, in the order of the batches, unless they are evicted or several ranks read them.
-
-    Who waits for one of several megabytes is not to wait for others of a window; but smaller pieces, and without large
-    pages all, come quicker in long runs.
-    """
-    sizes = [source.schema.columns[number].field.nbytes for number in chosen]
-    large = sum(nbytes for nbytes in sizes if nbytes >= _ALONE_NBYTES)
-    return 0 < _ALONE_SHARE * sum(sizes) <= large and all(file.has_large_pages for file in source.files())
-
-
-def step_records(source: Source) -> int:
-    """Records that are read ahead at a time: whole blocks."""
-    block_nbytes = max(1, source.schema.record_nbytes) * source.block_records
-    return source.block_records * max(1, STEP_NBYTES // block_nbytes)
-
-
-def reasonable_nbytes() -> int:
-    """Five eighths of the memory: more cannot be read at once, and is left to the system to read when it is touched.
-
-    A window of 512 MiB, and a block more, in a container of 1 GiB is less than that.
-    """
-    return allowed_nbytes() * 5 // 8

@@ -207,11 +207,14 @@ class Run:
 
     def _within_stretch(self, planned: _Planned) -> _Planned:
         """As many of the batches as need nothing behind the stretch in use, where that matters; at least one."""
-        if not (self._evict or planned.inline):
+        swept = self._ahead.sweep() is not None
+        if not (self._evict or planned.inline or swept):
             return planned
         leg = planned.leg
         in_use = self._ahead.is_current(leg.epoch, leg.position(planned.first) + 1)
         last = leg.n_batches_before(self._ahead.current_end()) if in_use else planned.first + 1
+        if swept:  # whose batches are copied, and so no more of them at a time than of others
+            last = min(last, planned.first + self._job_batches)
         return replace(planned, last=min(planned.last, max(last, planned.first + 1)))
 
     def _begun_before_eviction(self, planned: _Planned) -> Job | None:
@@ -234,19 +237,21 @@ class Run:
 
     def _job(self, planned: _Planned, job: Job | None) -> Job | Inline:
         """The job, under way where there are threads."""
-        leg, first, last = planned.leg, planned.first, planned.last
-        if job is None and planned.inline:
+        leg, first, last, sweep = planned.leg, planned.first, planned.last, self._ahead.sweep()
+        if job is None and planned.inline and sweep is None:
             return Inline(leg, first, last, None if self._views else self._memory, self._stats)
-        job = job or Job(leg, planned.chunk, first, last, self._memory(), self._views)
+        views = self._views and sweep is None
+        job = job or Job(leg, planned.chunk, first, last, self._memory(), views, sweep=sweep)
         if self._pool is not None:
             job.submit(self._pool)
         return job
 
     def _may_move_on(self, epoch: int, end: int) -> bool:
-        """Whether what comes is there; and where stretches are evicted, whether nobody needs the one before it."""
+        """Whether what comes is there; and where a stretch is evicted or swept, whether nobody needs the one before."""
         ready = self._ahead.is_ready(epoch, end)
         in_use = (isinstance(job, Inline) or not job.done for job in self._jobs)
-        return ready and not (self._evict and any(in_use))
+        leaves = self._evict or self._ahead.sweep() is not None
+        return ready and not (leaves and any(in_use))
 
     def close(self) -> None:
         """Stop the threads; each finishes the piece that it is at."""

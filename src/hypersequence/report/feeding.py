@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from ..errors import ArgumentError
 from ..loader.memory import available_nbytes
-from ..loader.readahead import reasonable_nbytes
+from ..loader.stretches import reasonable_nbytes
 from ..loader.threads import SPARE, default_threads, n_processors
 from ..progress import Progress
 from ..sequence import open_files
@@ -284,7 +284,7 @@ class _Measuring:
         self._window_nbytes = window = min(DEFAULT_WINDOW_NBYTES, max(1, nbytes // WINDOWS))
         measures: dict[_Kind, Callable[[], Figure]] = {_DISK: partial(self._passes.disk_alone, limit)}
         for order, n in self._kinds:
-            # What is too much to be read at once is read record by record, and a part of it would not show that.
+            # What is too much to be read at once is read in sweeps or one by one, and a part of it would not show that.
             count = subject.n_records if order == "record" and subject.nbytes > reasonable_nbytes() else n_records
             # What the first batch waits for, as a multiple of what it waits for here.
             scale = 1.0

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from ..errors import ArgumentError
 from ..loader import Loader
-from ..loader.readahead import come_alone
+from ..loader.stretches import come_alone
 from ..sequence import HyperSequence, open_files
 from ..sequence.inside import first_records, source_of
 from .limits import DiskLimit, forget, parts_of
@@ -161,12 +161,17 @@ class Passes:
                 loader = Loader(ordered(self._subject.first(seq, n_records), order, window), threads=threads)
                 with closing(iter(loader)) as batches:
                     next(batches)
-                    firsts.append(clock.seconds())
+                    n_first, first_s = loader.stats.records, clock.seconds()
+                    firsts.append(first_s)
+                    longest_s = max(self._longest_s, 2 * first_s)
                     for _ in batches:
-                        if clock.seconds() > self._longest_s:
+                        if clock.seconds() > longest_s:
                             break
-                    spent += clock.seconds()
-                    busy = clock.busy()
+                    took, busy = clock.seconds(), clock.busy()
+                if longest_s > self._longest_s and took > longest_s:
+                    # So long takes a sweep over all records. What it brought was used up, and the next has just come.
+                    return Figure((loader.stats.records - n_first) / (took - first_s), first_s * scale, busy)
+                spent += took
                 records += loader.stats.records
                 del batches, loader  # what is mapped cannot be dropped
         return Figure(records / spent, statistics.median(firsts) * scale, busy)

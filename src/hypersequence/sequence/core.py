@@ -252,8 +252,9 @@ class HyperSequence(Frameworks):
             by: ``"window"`` (default) takes blocks of the file in random order, a window full at a time, and permutes
                 all records within each window: random where it matters, and read from disk in large pieces. Data that
                 fit the window are shuffled all together. ``"record"`` permutes all records at once, for data in memory
-                or in the page cache. ``"batch"`` permutes the whole batches of this sequence, zero-copy, a short one
-                staying last. :func:`hypersequence.shuffle_quality` tells how well an order mixes.
+                or in the page cache; others are read again and again, or record by record. ``"batch"`` permutes the
+                whole batches of this sequence, zero-copy, a short one staying last.
+                :func:`hypersequence.shuffle_quality` tells how well an order mixes.
             window: Bytes of records that are mixed together, for ``by="window"``. Counted with all fields, so that
                 ``fields()`` does not change the order, and rounded down to whole blocks, of which it has at least one.
                 The default, 512 MiB, is half a second of a fast disk. The page cache holds up to two of them.

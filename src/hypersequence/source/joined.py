@@ -16,7 +16,7 @@ from ..errors import ArgumentError, PositionError
 from ..schema import Array
 from .across import AcrossChecks, AcrossColumn, AcrossPlan
 from .buffers import lease
-from .readahead import Way
+from .readahead import Loaded, Way
 from .reader import FileSource, Numbers, Source
 
 #: How finely the table goes that finds the file of a record, and how large it gets at most.
@@ -144,10 +144,11 @@ class JoinedSource:
         for owner, start, stop in self._overlaps(numbers.start, numbers.stop):
             self._files[owner].prefetch(range(start, stop), chosen)
 
-    def load(self, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[int]:
+    def load(self, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[Loaded]:
         """Bring runs of records into memory, file by file."""
         for owner, own in self._by_file(runs):
-            yield from self._files[owner].load(own, chosen, way)
+            for nbytes, stop in self._files[owner].load(own, chosen, way):
+                yield Loaded(nbytes, self._starts[owner] + stop)
 
     def resident(self, runs: Array, chosen: Sequence[int]) -> bool:
         """Whether runs of records are in memory already, as far as samples tell."""

@@ -27,6 +27,13 @@ _MOST_STEPS_AHEAD = 256
 Beside: TypeAlias = Callable[[Callable[[], object]], Callable[[], object]]
 
 
+class Loaded(NamedTuple):
+    """How many bytes came in a step, and the record before which all is there that was asked for."""
+
+    nbytes: int
+    stop: int
+
+
 class Way(NamedTuple):
     """How to read ahead.
 
@@ -42,7 +49,7 @@ class Way(NamedTuple):
     beside: Beside | None
 
 
-def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[int]:
+def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[Loaded]:
     """Bring runs of records into the page cache, step by step.
 
     Large pages are brought early, by another thread: those of the first step when it is sent, others while the step
@@ -58,7 +65,7 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
         way: How.
 
     Yields:
-        0 when the first steps are on their way; then the bytes of each step that is there.
+        Nothing when the first steps are on their way; then what each step brought.
 
     Damage ends the checking, not the loading: the batch that needs the records meets it again.
 
@@ -68,7 +75,7 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
     steps, check = _asked(source, handle, runs, chosen, way), way.check
     step = next(steps, None)
     on_their_way = _sent_early(handle, step, way.beside)
-    yield 0
+    yield Loaded(0, 0 if step is None else step.start)
     while step is not None:
         handle.ensure_whole()
         for done in reversed(on_their_way or _sent(handle, step, way.beside)):  # the other begins with the first
@@ -82,7 +89,7 @@ def load(source: FileSource, handle: FileHandle, runs: Array, chosen: Sequence[i
                 source.check(step.start, step.stop, chosen)
             except ChecksumError:
                 check = False
-        yield step.nbytes
+        yield Loaded(step.nbytes, step.stop)
         step = coming
 
 

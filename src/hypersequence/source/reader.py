@@ -19,7 +19,7 @@ from ..stored import StoredFile
 from .columns import Plan, StoredColumn
 from .handle import MAX_GAP_NBYTES, FileHandle
 from .pagecache import n_blocks_read
-from .readahead import ASKED_AHEAD_NBYTES, STEP_NBYTES, Way, load
+from .readahead import ASKED_AHEAD_NBYTES, STEP_NBYTES, Loaded, Way, load
 from .verify import RunChecker, Verify
 
 #: Record numbers: a range with step 1 where they are contiguous, else an int64 array.
@@ -65,8 +65,8 @@ class Source(Protocol):
         """Ask the system to read ahead what ``read`` will be asked for; returns at once."""
         ...
 
-    def load(self, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[int]:
-        """Bring runs of records into memory in the order of the disk, checked if asked to; gives bytes step by step."""
+    def load(self, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[Loaded]:
+        """Bring runs of records into memory in the order of the disk, checked if asked to, step by step."""
         ...
 
     def resident(self, runs: Array, chosen: Sequence[int]) -> bool:
@@ -263,7 +263,7 @@ class FileSource:
             for block, row, n_rows, _ in self.pieces(start, stop):
                 self._checker.check_rows(chosen, block, row, n_rows)
 
-    def load(self, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[int]:
+    def load(self, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[Loaded]:
         """Bring runs of records into memory, checked if asked to."""
         return load(self, self._handle, runs, chosen, way._replace(check=way.check and self._checker.keeps))
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ChecksumError
 from ..schema import Array
-from .readahead import Way
+from .readahead import Loaded, Way
 from .reader import FileSource, Numbers, Source
 
 #: Of each 100 blocks of a file, so many may be damaged (and one in any case).
@@ -98,7 +98,7 @@ class SalvagingSource:
         """As the source does."""
         self._source.prefetch(numbers, chosen)
 
-    def load(self, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[int]:
+    def load(self, runs: Array, chosen: Sequence[int], way: Way) -> Iterator[Loaded]:
         """As the source does; blocks are checked when they are read."""
         return self._source.load(runs, chosen, way._replace(check=False))
 
