@@ -178,12 +178,18 @@ def test_what_does_not_fit_into_memory_is_measured_from_disk_only(path: Path, mo
     assert any("From disk, the first 32.2 KiB" in note for note in found.notes)
 
 
-def test_what_takes_longer_than_there_is_time_is_measured_behind_the_first_batch(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As long as that took, so that a pass over everything for the first batches is not all of the rate."""
-    monkeypatch.setattr(sys.modules["hypersequence.report.passes"], "_PATIENCE", 0)
-    check(bench(path, **QUICK), places_of(path), [0, 1])
+def test_what_a_shuffle_of_all_records_would_come_to_is_reckoned(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it would pass over everything for a part of the records."""
+    for name in ("stretches.allowed_nbytes", "sweep.available_nbytes"):
+        module, function = name.split(".")
+        monkeypatch.setattr(sys.modules[f"hypersequence.loader.{module}"], function, lambda: 1_000_000)
+    found = bench(path, **QUICK)
+    if "disk" not in places_of(path):
+        return
+    assert [row.order for row in found.rows if row.place == "disk" and row.order == "record"] == []
+    assert [row.order for row in found.rows if row.place == "memory" and row.order == "record"] != []
+    [note] = [note for note in found.notes if "shuffle by record" in note]
+    assert "reads all 1007.8 KiB, so that 22% of the disk's rate are the most it comes to" in note
 
 
 def test_nothing_is_left_to_measure_where_it_does_not_fit_and_may_not_be_cold(

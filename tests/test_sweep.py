@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import hypersequence as hs
+from hypersequence.loader.readahead import n_staying
 from hypersequence.loader.sweep import Sweep, Sweeps
-from test_loader import forget
+from test_loader import forget, resident_nbytes, settle
 
 MIB = 1 << 20
 N = 20_003
@@ -43,25 +45,32 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("sweep") / "small.hsq")
 
 
-@pytest.fixture(autouse=True)
-def short_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the loader believe that there is so little memory."""
+def set_memory(monkeypatch: pytest.MonkeyPatch, nbytes: int) -> None:
+    """Have the loader believe that there is so much memory."""
     for name in ("readahead", "stretches", "sweep"):
         module = sys.modules[f"hypersequence.loader.{name}"]
         for function in {"allowed_nbytes", "available_nbytes"} & vars(module).keys():
-            monkeypatch.setattr(module, function, lambda: MEMORY)
+            monkeypatch.setattr(module, function, lambda: nbytes)
+
+
+@pytest.fixture(autouse=True)
+def short_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_memory(monkeypatch, MEMORY)
+
+
+#: Where a sweep began, and the positions that were copied out of it.
+Swept = list[tuple[int, int, int]]
 
 
 @pytest.fixture
-def swept(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Positions that were copied out of sweeps."""
-    found: list[tuple[int, int]] = []
+def swept(monkeypatch: pytest.MonkeyPatch) -> Swept:
+    found: Swept = []
     copy = Sweep.copy
 
     def noting(self: Sweep, start: int, stop: int, targets: Any) -> bool:
         done = copy(self, start, stop, targets)
         if done:
-            found.append((start, stop))
+            found.append((self.start, start, stop))
         return done
 
     monkeypatch.setattr(Sweep, "copy", noting)
@@ -84,8 +93,12 @@ def expected(seq: Any, epochs: int = 1) -> list[list[int]]:
     return [y.tolist() for epoch in range(epochs) for _, y in seq.at_epoch(epoch)]
 
 
-def n_positions(swept: list[tuple[int, int]]) -> int:
-    return sum(stop - start for start, stop in swept)
+def n_positions(swept: Swept) -> int:
+    return sum(stop - start for _, start, stop in swept)
+
+
+def n_sweeps(swept: Swept) -> int:
+    return len({first for first, _, _ in swept})
 
 
 @pytest.mark.parametrize(
@@ -102,9 +115,7 @@ def n_positions(swept: list[tuple[int, int]]) -> int:
     ],
     ids=str,
 )
-def test_order_and_values_are_those_of_any_other_way(
-    path: Path, swept: list[tuple[int, int]], options: dict[str, Any]
-) -> None:
+def test_order_and_values_are_those_of_any_other_way(path: Path, swept: Swept, options: dict[str, Any]) -> None:
     forget(path)
     with hs.open(path) as file:
         for seq in (file.shuffled(1, by="record"), file.shuffled(2, by="record").rebatch(1000, drop_last=True)):
@@ -115,7 +126,7 @@ def test_order_and_values_are_those_of_any_other_way(
 
 
 @pytest.mark.parametrize("verify", ["first", "always", "never"])
-def test_whatever_is_checked_and_however_it_is_read(path: Path, swept: list[tuple[int, int]], verify: str) -> None:
+def test_whatever_is_checked_and_however_it_is_read(path: Path, swept: Swept, verify: str) -> None:
     for use_mmap in (True, False):
         with hs.open(path, verify=verify, use_mmap=use_mmap) as file:
             seq = file.shuffled(1, by="record")
@@ -123,7 +134,7 @@ def test_whatever_is_checked_and_however_it_is_read(path: Path, swept: list[tupl
     assert n_positions(swept) > N
 
 
-def test_parts_fields_and_files_together(path: Path, tmp_path: Path, swept: list[tuple[int, int]]) -> None:
+def test_parts_fields_and_files_together(path: Path, tmp_path: Path, swept: Swept) -> None:
     other = write(tmp_path / "other.hsq", first=N, n=5000)
     with hs.open([path, other]) as both:
         for seq in (
@@ -142,19 +153,30 @@ def test_parts_fields_and_files_together(path: Path, tmp_path: Path, swept: list
         assert n_positions(swept) > N
 
 
-def test_windows_that_are_too_large_are_swept_too(path: Path, swept: list[tuple[int, int]]) -> None:
+def test_windows_that_are_too_large_are_swept_too(path: Path, swept: Swept) -> None:
     with hs.open(path) as file:
         seq = file.shuffled(1, window=18 * MIB)
         assert numbers(hs.Loader(seq)) == expected(seq)
     assert n_positions(swept) > N // 2
 
 
-def test_a_mix(path: Path, tmp_path: Path) -> None:
+def test_as_few_sweeps_as_there_is_memory_for(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swept: Swept
+) -> None:
+    """Also of orders that tell what the next batches need, and no more."""
+    set_memory(monkeypatch, 48 * MIB)  # more than is read at a time by itself for a quarter of it
     other = write(tmp_path / "other.hsq", first=N, n=15_000)
-    with hs.open(path) as one, hs.open(other) as two:
+    with hs.open(path) as one, hs.open(other) as two, hs.open([path, other]) as both:
+        whole = both.shuffled(1, by="record")
         parts = [one.shuffled(1, by="record"), two.shuffled(2, by="record")]
-        for seq in (hs.mix(parts, weights=[3, 1], seed=3), hs.concat(parts)):
+        mixed = hs.mix(parts, weights=[1, 1], seed=3)
+        for seq in (whole, mixed, whole.split(0.9)[0], whole[::2], whole.select(np.arange(3, 30_000))):
+            del swept[:]
             assert numbers(hs.Loader(seq)) == expected(seq)
+            assert n_positions(swept) > 0.6 * seq.n_records
+            assert n_sweeps(swept) <= 4
+        del swept[:]
+        assert numbers(hs.Loader(hs.concat(parts))) == expected(hs.concat(parts))
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -179,7 +201,7 @@ def test_any_memory_and_any_batches(path: Path, data: st.DataObject) -> None:
         assert numbers(loader) == wanted[first:]
 
 
-def test_a_pass_begins_anywhere(path: Path, swept: list[tuple[int, int]]) -> None:
+def test_a_pass_begins_anywhere(path: Path, swept: Swept) -> None:
     with hs.open(path) as file:
         seq = file.shuffled(1, by="record")
         wanted = expected(seq)
@@ -193,7 +215,7 @@ def test_a_pass_begins_anywhere(path: Path, swept: list[tuple[int, int]]) -> Non
             assert len(swept) > n_before
 
 
-def test_ranks_read_as_before(path: Path, swept: list[tuple[int, int]]) -> None:
+def test_ranks_read_as_before(path: Path, swept: Swept) -> None:
     """Each would pass over everything for its own records."""
     with hs.open(path) as file:
         seq = file.shuffled(1, by="record").shard(1, 2, uneven="drop")
@@ -202,7 +224,7 @@ def test_ranks_read_as_before(path: Path, swept: list[tuple[int, int]]) -> None:
 
 
 def test_where_a_pass_would_be_for_few_records_they_are_read_one_by_one(
-    path: Path, monkeypatch: pytest.MonkeyPatch, swept: list[tuple[int, int]]
+    path: Path, monkeypatch: pytest.MonkeyPatch, swept: Swept
 ) -> None:
     monkeypatch.setattr(sys.modules["hypersequence.loader.sweep"], "available_nbytes", lambda: MIB // 2)
     with hs.open(path) as file:
@@ -211,7 +233,7 @@ def test_where_a_pass_would_be_for_few_records_they_are_read_one_by_one(
     assert not swept
 
 
-def test_a_batch_that_is_larger_than_a_sweep(path: Path, swept: list[tuple[int, int]]) -> None:
+def test_a_batch_that_is_larger_than_a_sweep(path: Path, swept: Swept) -> None:
     with hs.open(path) as file:
         seq = file.shuffled(1, by="record").rebatch(5000)
         assert numbers(hs.Loader(seq)) == expected(seq)
@@ -225,34 +247,40 @@ def damage(path: Path, to: Path, number: int) -> Path:
     return to
 
 
-def test_damage_is_an_error_at_its_batch_and_at_no_other(path: Path, tmp_path: Path) -> None:
+def test_damage_is_an_error_at_its_batch_and_at_no_other(path: Path, tmp_path: Path, swept: Swept) -> None:
+    with hs.open(path) as sound:
+        wanted = expected(sound.shuffled(1, by="record"))
     with hs.open(damage(path, tmp_path / "damaged.hsq", 12_345)) as file:
         seq = file.shuffled(1, by="record")
-        with hs.open(path) as sound:
-            wanted = expected(sound.shuffled(1, by="record"))
-        loader, found, failed = hs.Loader(seq), 0, 0
-        for number, batch in enumerate(wanted):
-            # The records that share its checksum are refused with it.
-            if any(n // 256 == 12_345 // 256 for n in batch):
-                continue
-            loader.load_state_dict({**loader.state_dict(), "position": SIZE * number})
-            assert next(iter(loader))[1].tolist() == batch
-            found += 1
-            if found == 5:
-                break
+        # All that share its checksum are refused with it.
+        first, n_rows = next((start, stop - start) for start, stop in run_bounds(file) if start <= 12_345 < stop)
+        refused = {number for number, batch in enumerate(wanted) if any(first <= n < first + n_rows for n in batch)}
         iterator = iter(hs.Loader(seq))
-        for batch in wanted:
-            try:
-                assert next(iterator)[1].tolist() == batch
-            except hs.ChecksumError as error:
-                assert "damaged.hsq" in str(error)
-                failed += 1
-                break
-        assert failed == 1
+        n_before = min(refused)
+        assert numbers(next(iterator) for _ in range(n_before)) == wanted[:n_before]
+        with pytest.raises(hs.ChecksumError, match=r"damaged\.hsq"):
+            next(iterator)
+        sound_again = min(set(range(n_before, len(wanted))) - refused)
+        del swept[:]
+        loader = hs.Loader(seq)
+        loader.load_state_dict({**loader.state_dict(), "position": SIZE * sound_again})
+        assert next(iter(loader))[1].tolist() == wanted[sound_again]
+        assert (sound_again * SIZE, (sound_again + 1) * SIZE) in {(start, stop) for _, start, stop in swept}
         with pytest.warns(RuntimeWarning):
             skipping = numbers_of(hs.Loader(seq, on_corrupt="skip_block"))
     assert len(skipping) == N
     assert 12_345 not in skipping
+
+
+def run_bounds(file: Any) -> Iterator[tuple[int, int]]:
+    """First record and the one after the last of each checksum run of the large column."""
+    source = file._source
+    [column] = [c.number for c in source.schema.columns if c.field.nbytes == 1024]
+    size = source.stored.run_records[column]
+    for block in range(0, source.n_records, source.block_records):
+        end = min(block + source.block_records, source.n_records)
+        for first in range(block, end, size):
+            yield first, min(first + size, end)
 
 
 def numbers_of(batches: Any) -> list[int]:
@@ -283,7 +311,7 @@ def test_a_closed_file_is_an_error(path: Path) -> None:
 
 
 def test_memory_is_used_again_and_given_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two sweeps at a time, whatever the number of passes; and none when the loader goes, without a collector."""
+    """Two sweeps at a time, however many there are; and none when the loader goes, without a collector."""
     made: list[weakref.ref[Any]] = []
     take = Sweeps._take
 
@@ -302,11 +330,80 @@ def test_memory_is_used_again_and_given_back(path: Path, monkeypatch: pytest.Mon
             for _ in iterator:
                 pass
             n_columns = 4
-            assert 0 < len(made) <= 3 * n_columns
+            assert len(made) == 2 * n_columns
+            del made[:]
             iterator = iter(hs.Loader(file.shuffled(1, by="record"), epochs=3))
             for _ in range(100):
                 next(iterator)
             del iterator
-            assert [ref for ref in made if ref() is not None] == []
+            assert made
+            settle(lambda: all(ref() is None for ref in made), 2)
     finally:
         gc.enable()
+
+
+def test_passes_that_begin_together_do_not_count_on_the_same_memory(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    take = Sweeps._take
+
+    def noting(self: Sweeps, *arguments: Any) -> list[Any]:
+        arrays = take(self, *arguments)
+        sizes.append(len(arrays[0]))
+        return arrays
+
+    monkeypatch.setattr(Sweeps, "_take", noting)
+    with hs.open(path) as file:
+        seqs = [file.shuffled(seed, by="record") for seed in (1, 2)]
+        iterators = [iter(hs.Loader(seq, threads=0)) for seq in seqs]
+        found = [[next(iterator) for iterator in iterators] for _ in range(3)]
+        for seq, batches in zip(seqs, zip(*found, strict=True), strict=True):
+            assert numbers(batches) == expected(seq)[:3]
+    assert sizes[1] < 0.8 * sizes[0]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux what is in the page cache")
+def test_what_went_by_is_dropped_or_a_part_stays(path: Path, swept: Swept) -> None:
+    for evict, least, most in ((True, 0, 1), (None, 2, 8), (False, 19, 21)):
+        forget(path)
+        with hs.open(path) as file:
+            for _ in hs.Loader(file.shuffled(1, by="record"), evict=evict):
+                pass
+        assert least * MIB <= resident_nbytes(path) <= most * MIB, evict
+    assert n_positions(swept) > 2 * N
+
+
+def test_of_windows_that_are_swept_a_part_stays_too(path: Path) -> None:
+    with hs.open(path) as file:
+        for seq in (file.shuffled(1, window=12 * MIB), file.shuffled(1, by="record")):
+            assert 0.1 * N < n_staying(seq, 0) < 0.3 * N
+
+
+def test_when_the_program_ends_no_thread_goes_on_with_a_sweep(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And whoever still asks for batches reads for themselves."""
+    monkeypatch.setattr(sys.modules["hypersequence.loader.readahead"], "program_ends", lambda: True)
+    with hs.open(path) as file:
+        seq = file.shuffled(1, by="record")
+        assert numbers(hs.Loader(seq)) == expected(seq)
+
+
+@pytest.mark.parametrize("evict", [None, False])
+def test_memory_is_not_used_again_while_somebody_copies_from_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch, evict: bool | None
+) -> None:
+    failed: list[int] = []
+    copy = Sweep.copy
+
+    def slow(self: Sweep, start: int, stop: int, targets: Any) -> bool:
+        if stop > self.stop - 30 * SIZE:  # the last batches of a sweep, while the next one is there
+            time.sleep(0.05)
+        done = copy(self, start, stop, targets)
+        failed.extend([] if done else [start])
+        return done
+
+    monkeypatch.setattr(Sweep, "copy", slow)
+    with hs.open(path) as file:
+        seq = file.shuffled(1, by="record")
+        assert numbers(hs.Loader(seq, threads=3, evict=evict)) == expected(seq)
+    assert failed == []

@@ -26,7 +26,7 @@ from .memory import allowed_nbytes, available_nbytes
 from .stats import LoaderStats
 from .stretches import Found, Stretch, come_alone, find, n_records_of, step_records
 from .sweep import Sweep, Sweeps
-from .threads import Task, Threads
+from .threads import Task, Threads, program_ends
 
 #: Stretches that are short are begun this far ahead, so that the disk never stands still.
 _AHEAD_NBYTES = 32 << 20
@@ -179,7 +179,7 @@ class ReadAhead:
         for stretch in self._queue:
             due = self._due(stretch, epoch, position)
             if not stretch.finished and stretch.n_done < due:
-                self._give(self._pool, partial(self._read, tuple(self._queue), stretch, due))
+                self._give(self._pool, partial(self._read, tuple(self._queue), stretch, due, program_ends))
                 return
 
     def _due(self, stretch: Stretch, epoch: int, position: int) -> float:
@@ -200,9 +200,7 @@ class ReadAhead:
 
     def _extend(self) -> None:
         """Have stretches in the queue: the current one, and some more."""
-        while not self._queue or (
-            len(self._queue) < _MAX_STRETCHES and sum(s.nbytes for s in islice(self._queue, 1, None)) < _AHEAD_NBYTES
-        ):
+        while not self._queue or (len(self._queue) < _MAX_STRETCHES and self._is_short_of_work()):
             stretch = next(self._coming, None)
             if stretch is None:
                 return
@@ -213,7 +211,18 @@ class ReadAhead:
                     self._early_nbytes = max(self._early_nbytes, file.early_nbytes)
             self._queue.append(stretch)
 
-    def _read(self, queue: tuple[Stretch, ...], stretch: Stretch, due: float) -> None:
+    def _is_short_of_work(self) -> bool:
+        """Whether the disk may soon have nothing to do; there are two sweeps at most, as they need memory."""
+        coming = list(islice(self._queue, 1, None))
+        return all(s.sweep is None for s in coming) and sum(s.nbytes for s in coming) < _AHEAD_NBYTES
+
+    def _read(
+        self,
+        queue: tuple[Stretch, ...],
+        stretch: Stretch,
+        due: float,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Some steps of a stretch, with the disk already at work for those behind it (but nothing before the first)."""
         if self.stopped:
             return
@@ -222,7 +231,7 @@ class ReadAhead:
         for other in queue if self._moving else ():
             other.begin()
         due = min(due, stretch.n_done + max(_TASK_NBYTES, stretch.nbytes // 8 if stretch.sweep else 0))
-        while not (stretch.finished or self.stopped or stretch.n_done >= due):
+        while not (stretch.finished or self.stopped or stretch.n_done >= due or is_over()):
             stretch.step()
         self._stats.read_s += time.perf_counter() - begun
 
@@ -239,7 +248,7 @@ class ReadAhead:
         pool.give(self._task)
 
     def _leave(self, stretch: Stretch) -> None:
-        """Drop what no stretch needs that is being read ahead."""
+        """Drop what no stretch needs that is being read ahead, and give memory back."""
         if stretch.sweep is not None:
             self._sweeps.give_back(stretch.sweep)
             return
@@ -247,6 +256,8 @@ class ReadAhead:
             return
         others = [other.runs for other in (*self._queue, *self._held) if not other.scattered]
         runs = without(stretch.runs, np.concatenate([stretch.runs[:0], *others]))
+        if not len(runs):  # as always before a sweep, which takes long
+            return
         self._settled()
         if self._pool is None:
             self._drop(runs)
@@ -315,11 +326,9 @@ def n_staying(sequence: HyperSequence, epoch: int) -> int:
     if leg.world > 1 or not leg.total:  # other ranks are not done with a window when this one is
         return n_records
     found = find(leg, 0, min(step_records(sequence._source), leg.total), False, Sweeps())
-    n_moving = n_used = n_records_of(found.runs)
-    if found.sweep is not None:
-        n_moving = found.end
-    else:
-        n_used = min(n_records, n_moving * leg.total // found.end)
+    n_read = n_records_of(found.runs)
+    n_moving = n_read if found.sweep is None else found.end
+    n_used = min(n_records, n_read * leg.total // found.reach)
     available = available_nbytes()
     room = (allowed_nbytes() if available is None else available) * 3 // 4 // record_nbytes
     if n_used <= room or n_moving >= n_used:  # what is read in one go fits, or it would not be

@@ -214,7 +214,7 @@ class Run:
         in_use = self._ahead.is_current(leg.epoch, leg.position(planned.first) + 1)
         last = leg.n_batches_before(self._ahead.current_end()) if in_use else planned.first + 1
         if swept:  # whose batches are copied, and so no more of them at a time than of others
-            last = min(last, planned.first + self._job_batches)
+            last = min(last, planned.first + (self._job_batches if self._pool else 1))
         return replace(planned, last=min(planned.last, max(last, planned.first + 1)))
 
     def _begun_before_eviction(self, planned: _Planned) -> Job | None:
@@ -231,7 +231,7 @@ class Run:
         cut = leg.cut(planned.first, self._ahead.current_end())
         if not start < cut < stop:
             return None
-        job = Job(leg, planned.chunk, planned.first, planned.last, self._memory(), False, cut)
+        job = Job(leg, planned.chunk, planned.first, planned.last, self._memory(), False, cut, self._ahead.sweep())
         job.begin()
         return job
 

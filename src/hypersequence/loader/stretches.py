@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import HyperSequenceError
 from ..order import merged
 from ..schema import Array
+from ..sequence import HyperSequence
 from ..source import Source
 from ..source.readahead import STEP_NBYTES
 from .legs import Leg
@@ -31,13 +32,15 @@ class Found(NamedTuple):
     """Where the records of some positions lie.
 
     Args:
-        end: Up to which position that holds.
+        end: Up to which position they are read.
+        reach: Up to which position they lie in the runs.
         runs: Runs of records.
         scattered: Whether to leave them to whoever gathers from them, since they are more than is needed by far.
-        sweep: What picks the records out of the runs, if they are more than can be in memory together.
+        sweep: What picks the records out of the runs, if those are more than can be in memory together.
     """
 
     end: int
+    reach: int
     runs: Array
     scattered: bool
     sweep: Sweep | None
@@ -56,7 +59,7 @@ class Stretch:
 
     def __init__(self, epoch: int, start: int, found: Found, record_nbytes: int, steps: Iterator[int] | None) -> None:
         self.epoch, self.start = epoch, start
-        self.end, self.runs, self.scattered, self.sweep = found
+        self.end, _, self.runs, self.scattered, self.sweep = found
         self.nbytes = n_records_of(found.runs) * record_nbytes
         self.n_done = 0
         #: Whether it needed no reading.
@@ -97,14 +100,23 @@ def find(leg: Leg, start: int, stop: int, alone: bool, sweeps: Sweeps) -> Found:
     record_nbytes = leg.delivery.source.schema.record_nbytes
     n_records = n_records_of(runs)
     too_much = n_records * record_nbytes > reasonable_nbytes()
-    sweep = sweeps.of(leg, start, end, n_records) if too_much and leg.world == 1 else None
-    if sweep is not None:
-        return Found(sweep.stop, runs, False, sweep)
+    if too_much and leg.world == 1 and (stop_of_sweep := sweeps.stop(leg, start)) > start:
+        reach, all_runs = leg.delivery.whole.stretch(start, stop_of_sweep)
+        sweep = sweeps.of(leg, start, min(reach, stop_of_sweep), n_records_of(all_runs))
+        if sweep is not None:
+            return Found(sweep.stop, reach, all_runs, False, sweep)
     scattered = too_much or n_records > _MAX_SPARSENESS * (end - start)
     if leg.world == 1 and (record_nbytes >= _LARGE_RECORD_NBYTES if scattered else alone):
         numbers = np.asarray(leg.delivery.whole.span(start, stop))
-        return Found(stop, merged(np.stack((numbers, numbers + 1), axis=1)), False, None)
-    return Found(end, runs, scattered, None)
+        return Found(stop, stop, merged(np.stack((numbers, numbers + 1), axis=1)), False, None)
+    return Found(end, end, runs, scattered, None)
+
+
+def n_swept(sequence: HyperSequence) -> int | None:
+    """For how many records at a time everything is passed over, when an epoch begins; ``None`` if it is not."""
+    leg = Leg(sequence, 0, 0)
+    found = find(leg, 0, min(leg.step, leg.total), False, Sweeps())
+    return None if found.sweep is None else found.end
 
 
 def n_records_of(runs: Array) -> int:
@@ -130,7 +142,7 @@ def step_records(source: Source) -> int:
 
 
 def reasonable_nbytes() -> int:
-    """Five eighths of the memory: more cannot be read at once, and is left to the system to read when it is touched.
+    """Five eighths of the memory: more cannot be read at once.
 
     A window of 512 MiB, and a block more, in a container of 1 GiB is less than that.
     """

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -41,6 +43,7 @@ class Sweep:
         self.start, self.stop = start, stop
         self._delivery, self._take = delivery, take
         self.arrays: list[Array] = []
+        self._scratch: list[Array] = []
         #: Places whose records could not be read, rising; ``None`` until everything was tried.
         self._missing: Array | None = None
 
@@ -59,23 +62,33 @@ class Sweep:
         for nbytes, stop in loading:
             upto = int(np.searchsorted(numbers, stop))
             if upto > done:
-                try:
-                    self._pick(numbers[done:upto], places[done:upto])
-                except (HyperSequenceError, OSError):  # the batch that needs one of them meets it again
-                    missing.append(places[done:upto])
+                missing += self._pick(numbers[done:upto], places[done:upto])
                 done = upto
             if drop is not None and 0 <= passed < stop:
                 drop(np.array([[passed, stop]]))
             passed = stop
             yield nbytes
+        self._scratch = []
         self._missing = np.sort(np.concatenate([*missing, places[done:]]))
 
-    def _pick(self, numbers: Array, places: Array) -> None:
-        source, chosen = self._delivery.source, self._delivery.chosen
-        found = source.gather(source.plan(numbers), slice(0, len(numbers)), chosen)
-        for array, records in zip(self.arrays, found, strict=True):
+    def _pick(self, numbers: Array, places: Array) -> list[Array]:
+        """Put records into their places; gives the places of those that cannot be read."""
+        delivery = self._delivery
+        if not self._scratch or len(self._scratch[0]) < len(numbers):
+            # Not leased, as each time there are a few more or less of them, and the pool keeps memory by its size.
+            self._scratch = delivery.new_arrays(len(numbers) * 5 // 4, np.empty)
+        out = [array[: len(numbers)] for array in self._scratch]
+        try:
+            delivery.source.gather(delivery.source.plan(numbers), slice(0, len(numbers)), delivery.chosen, out)
+        except (HyperSequenceError, OSError):
+            if len(numbers) == 1:  # the batch that needs it meets it again
+                return [places]
+            middle = len(numbers) // 2
+            return self._pick(numbers[:middle], places[:middle]) + self._pick(numbers[middle:], places[middle:])
+        for array, records in zip(self.arrays, out, strict=True):
             if records.nbytes:
                 _as_voids(array)[places] = _as_voids(records)
+        return []
 
     def copy(self, start: int, stop: int, targets: Sequence[Array]) -> bool:
         """Copy the records of these positions into arrays; ``False`` if some are not here."""
@@ -88,6 +101,12 @@ class Sweep:
             target[...] = array[first:last]
         return True
 
+    def empty(self) -> list[Array]:
+        """Give the memory away."""
+        self._missing, arrays = None, self.arrays
+        self.arrays = []
+        return arrays
+
 
 class Sweeps:
     """Which positions are worth a sweep, and memory for those, two at a time."""
@@ -95,37 +114,54 @@ class Sweeps:
     def __init__(self) -> None:
         self._spare: list[list[Array]] = []
         self._nbytes: int | None = None
+        #: What is still to be taken of the memory that was free.
+        self.coming_nbytes = 0
 
-    def n_records(self, leg: Leg) -> int:
-        """How many records a sweep holds: whole batches."""
+    def stop(self, leg: Leg, start: int) -> int:
+        """Up to where a sweep from a position on may reach, which is the end of a batch."""
         if self._nbytes is None:
             available = available_nbytes()
-            self._nbytes = int((allowed_nbytes() // 2 if available is None else available) * _MEMORY_SHARE)
-        return self._nbytes // (leg.record_nbytes + _PLACE_NBYTES) // leg.step * leg.step
+            free = allowed_nbytes() // 2 if available is None else available
+            others = (reference() for reference in _alive.valuerefs())
+            free -= sum(other.coming_nbytes for other in others if other is not None)
+            self._nbytes = max(0, int(free * _MEMORY_SHARE))
+        stop = start + self._nbytes // (leg.record_nbytes + _PLACE_NBYTES)
+        return leg.total if stop >= leg.total else stop - (stop - leg.origin) % leg.step
 
-    def of(self, leg: Leg, start: int, end: int, n_read: int) -> Sweep | None:
-        """A sweep from a position on, if that costs the disk less than to jump for each record.
+    def of(self, leg: Leg, start: int, stop: int, n_read: int) -> Sweep | None:
+        """A sweep of some positions, if that costs the disk less than to jump for each record.
 
         Args:
             leg: The epoch.
-            start: The position.
-            end: Up to where records lie in what would be read.
-            n_read: How many records those are.
+            start: The first position.
+            stop: The position after the last.
+            n_read: How many records are read.
         """
-        n_records = self.n_records(leg)
-        stop = min(end, start + n_records)
-        if stop <= start or n_read * leg.record_nbytes > (stop - start) * _JUMP_NBYTES:
+        assert self._nbytes is not None
+        if n_read * leg.record_nbytes > (stop - start) * _JUMP_NBYTES:
             return None
-        return Sweep(leg.delivery, start, stop, lambda: self._take(leg.delivery, n_records))
+        if id(self) not in _alive:
+            self.coming_nbytes = 2 * self._nbytes
+            _alive[id(self)] = self
+        n_most = self._nbytes // (leg.record_nbytes + _PLACE_NBYTES)
+        return Sweep(leg.delivery, start, stop, partial(self._take, leg.delivery, n_most))
 
     def _take(self, delivery: Delivery, n_records: int) -> list[Array]:
+        if self._spare:
+            return self._spare.pop()
+        assert self._nbytes is not None
+        self.coming_nbytes = max(0, self.coming_nbytes - self._nbytes)
         # Not leased: the pool would keep it when a pass ends, and the next one find less memory.
-        return self._spare.pop() if self._spare else delivery.new_arrays(n_records, np.empty)
+        return delivery.new_arrays(n_records, np.empty)
 
     def give_back(self, sweep: Sweep) -> None:
         """Have the next sweep use the memory of one that nobody needs any more."""
         if sweep.arrays:
-            self._spare.append(sweep.arrays)
+            self._spare.append(sweep.empty())
+
+
+#: Of this process, so that passes that begin together do not count on the same memory.
+_alive: weakref.WeakValueDictionary[int, Sweeps] = weakref.WeakValueDictionary()
 
 
 def _as_voids(array: Array) -> Array:

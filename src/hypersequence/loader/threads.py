@@ -112,7 +112,7 @@ class Threads:
 
     def give(self, task: Task) -> None:
         """Have a thread run a task."""
-        if self._n_started < self._number and not _program_ends.is_set():
+        if self._n_started < self._number and not program_ends():
             self._n_started += 1
             _start(threading.Thread(target=_work, args=(self._queue,), name=self._name, daemon=True))
         self._queue.put(task)
@@ -132,7 +132,12 @@ class Threads:
 
 Tasks: TypeAlias = "SimpleQueue[Task | None]"
 _working: dict[threading.Thread, Tasks] = {}
-_program_ends = threading.Event()
+_program_end = threading.Event()
+
+
+def program_ends() -> bool:
+    """Whether the program ends, so that nothing long is to be gone on with."""
+    return _program_end.is_set()
 
 
 def _start(thread: threading.Thread) -> None:
@@ -163,7 +168,7 @@ def _empty(queue: Tasks) -> None:
 
 def _end_all() -> None:
     """End all threads, so that none is at work while the interpreter is taken apart."""
-    _program_ends.set()
+    _program_end.set()
     working = list(_working.items())
     for _, queue in working:
         _empty(queue)

@@ -184,6 +184,9 @@ class _Measuring:
         self._window_nbytes = DEFAULT_WINDOW_NBYTES
         self._passes = Passes(subject, seconds)
         self._kinds: list[_Kind] = [(order, n) for order in ORDERS for n in subject.threads]
+        self._n_swept = self._passes.n_swept()
+        # A pass over everything may take minutes, and what comes of it can be reckoned.
+        self._cold_kinds = [kind for kind in self._kinds if kind[0] != "record" or self._n_swept is None]
 
     def run(self, cold: bool, progress: bool) -> Bench:
         """Everything that can be measured."""
@@ -195,7 +198,7 @@ class _Measuring:
                 f"The records ({readable_nbytes(subject.nbytes)}) do not fit into the memory that is free "
                 f"({readable_nbytes(self._available or 0)}), so they are measured from disk only."
             )
-        n_figures = self._rounds * (fits * (len(self._kinds) + 2) + cold * (len(self._kinds) + 1))
+        n_figures = self._rounds * (fits * (len(self._kinds) + 2) + cold * (len(self._cold_kinds) + 1))
         with _FigureProgress("measuring", n_figures, progress) as bar:
             if fits:
                 rows += self._from_memory(bar)
@@ -283,8 +286,8 @@ class _Measuring:
         nbytes = n_records * subject.record_nbytes
         self._window_nbytes = window = min(DEFAULT_WINDOW_NBYTES, max(1, nbytes // WINDOWS))
         measures: dict[_Kind, Callable[[], Figure]] = {_DISK: partial(self._passes.disk_alone, limit)}
-        for order, n in self._kinds:
-            # What is too much to be read at once is read in sweeps or one by one, and a part of it would not show that.
+        for order, n in self._cold_kinds:
+            # What is too much to be read at once is read record by record, and a part of it would not show that.
             count = subject.n_records if order == "record" and subject.nbytes > reasonable_nbytes() else n_records
             # What the first batch waits for, as a multiple of what it waits for here.
             scale = 1.0
@@ -304,7 +307,13 @@ class _Measuring:
             )
         if not limit.direct:
             self._note("The disk was read through the page cache, since its file system has no way past it.")
-        return [self._row("disk", kind, found, _DISK) for kind in self._kinds]
+        if self._n_swept is not None:
+            part, whole = (readable_nbytes(n * subject.record_nbytes) for n in (self._n_swept, subject.n_records))
+            self._note(
+                f"From disk, a shuffle by record was not measured: for each {part} of records it reads all {whole}, so "
+                f"that {self._n_swept / subject.n_records:.0%} of the disk's rate are the most it comes to."
+            )
+        return [self._row("disk", kind, found, _DISK) for kind in self._cold_kinds]
 
     # --- both ----------------------------------------------------------------------------------------------------
 

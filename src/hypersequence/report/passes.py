@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from ..errors import ArgumentError
 from ..loader import Loader
-from ..loader.stretches import come_alone
+from ..loader.stretches import come_alone, n_swept
 from ..sequence import HyperSequence, open_files
 from ..sequence.inside import first_records, source_of
 from .limits import DiskLimit, forget, parts_of
@@ -137,6 +137,11 @@ class Passes:
         with open_files(self._subject.path) as seq:
             return DiskLimit(parts_of(source_of(seq), n_records))
 
+    def n_swept(self) -> int | None:
+        """Of how many records a shuffle by record passes over all of them, if it does."""
+        with open_files(self._subject.path) as seq:
+            return n_swept(ordered(seq.rebatch(self._subject.batch_size), "record", 1))
+
     def disk_alone(self, limit: DiskLimit) -> Figure:
         """What the disk does without us."""
         if not limit.direct:
@@ -161,17 +166,12 @@ class Passes:
                 loader = Loader(ordered(self._subject.first(seq, n_records), order, window), threads=threads)
                 with closing(iter(loader)) as batches:
                     next(batches)
-                    n_first, first_s = loader.stats.records, clock.seconds()
-                    firsts.append(first_s)
-                    longest_s = max(self._longest_s, 2 * first_s)
+                    firsts.append(clock.seconds())
                     for _ in batches:
-                        if clock.seconds() > longest_s:
+                        if clock.seconds() > self._longest_s:
                             break
-                    took, busy = clock.seconds(), clock.busy()
-                if longest_s > self._longest_s and took > longest_s:
-                    # So long takes a sweep over all records. What it brought was used up, and the next has just come.
-                    return Figure((loader.stats.records - n_first) / (took - first_s), first_s * scale, busy)
-                spent += took
+                    spent += clock.seconds()
+                    busy = clock.busy()
                 records += loader.stats.records
                 del batches, loader  # what is mapped cannot be dropped
         return Figure(records / spent, statistics.median(firsts) * scale, busy)
