@@ -138,7 +138,8 @@ def nbytes_of(asked: list[tuple[int, int]]) -> int:
 
 def steps_of(file: hs.HyperSequenceFile, beside: readahead.Beside | None = None, check: bool = True) -> Iterator[int]:
     """All of a file, read ahead."""
-    return file._source.load(np.array([[0, N]]), (0, 1), readahead.Way(check, True, beside))
+    steps = file._source.load(np.array([[0, N]]), (0, 1), readahead.Way(check, True, beside))
+    return (step.nbytes for step in steps)
 
 
 @has_large_pages
