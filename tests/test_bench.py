@@ -189,6 +189,8 @@ def test_what_a_shuffle_of_all_records_would_come_to_is_reckoned(path: Path, mon
     assert [row.order for row in found.rows if row.place == "disk" and row.order == "record"] == []
     assert [row.order for row in found.rows if row.place == "memory" and row.order == "record"] != []
     [note] = [note for note in found.notes if "shuffle by record" in note]
+    assert note in str(found)
+    assert ["by record" in str(table) for table in found.tables()] == [True, False]
     assert "reads all 1007.8 KiB, so that 22% of the disk's rate are the most it comes to" in note
 
 
