@@ -29,18 +29,27 @@ def quickest_ways(figures: Figures) -> list[str]:
     return list(kept)
 
 
-def worth_more_rounds(rows: Mapping[str, Row], limits: Collection[str]) -> set[str]:
+def worth_more_rounds(rows: Mapping[str, Row], limits: Collection[str], of_records: Collection[str] = ()) -> set[str]:
     """Of first rounds from disk: the limits, and of each system the quickest if it comes to a quarter of the quickest.
 
     More rounds of others would say no more. Beside the disk's rate right before, as that changes; and no limit is the
-    quickest, as they need not shuffle. Of ours the default, into buffers too, by record and whole batches.
+    quickest, as they need not shuffle. Of ours the default, into buffers too, by record and whole batches. The same
+    once more among ``of_records``, who shuffle all records: with less memory than data that is slower than
+    any other order.
     """
     rates = {
         name: row["records"] / row["seconds"] / (row["disk_nbytes"] / row["disk_seconds"]) for name, row in rows.items()
     }
-    least = max((rates[name] for name in rates.keys() - limits), default=0) / 4
+    systems = {name: rate for name, rate in rates.items() if name not in limits}
+    shuffling = {name: rate for name, rate in systems.items() if name in of_records}
+    return (rates.keys() & set(limits)) | _quickest(systems) | _quickest(shuffling)
+
+
+def _quickest(rates: Mapping[str, float]) -> set[str]:
+    """Of each system the quickest, and ours that have all rounds, if they come to a quarter of the quickest of all."""
+    least = max(rates.values(), default=0) / 4
     best: dict[str, str] = {}
     for who in sorted(rates, key=lambda who: -rates[who]):
-        if who in limits or rates[who] >= least:
-            best.setdefault(who if who in limits or who in _FROM_DISK else system(who), who)
+        if rates[who] >= least:
+            best.setdefault(who if who in _FROM_DISK else system(who), who)
     return set(best.values())

@@ -17,7 +17,7 @@ from . import disk
 from .chosen import worth_more_rounds
 from .contenders import Contender, Order
 from .environments import ENVIRONMENTS, EnvironmentFailed, python_of, versions
-from .figures import COPY, LIMIT, OURS, REFERENCE, system
+from .figures import COPY, LIMIT, OURS, REFERENCE, by_record, system
 from .forms import Form
 from .limited import NoLimit, memory_limit
 from .results import Results
@@ -275,7 +275,11 @@ class Comparison:
         """Who has more than one round."""
         rows = {each.name: self._results.find(**key, contender=each.name, round=0) for each in among}
         limits = {each.name for each in among if each.is_limit}
-        return worth_more_rounds({name: row for name, row in rows.items() if row is not None}, limits)
+        of_records: set[str] = set()
+        if workload(key["workload"]).memory_nbytes is not None:
+            checks = {each.name: self._results.find(**{**key, "stage": "check"}, contender=each.name) for each in among}
+            of_records = {name for name, check in checks.items() if check is not None and by_record(check)}
+        return worth_more_rounds({name: row for name, row in rows.items() if row is not None}, limits, of_records)
 
     def _larger_than_memory(self, name: str, able: list[Contender]) -> None:
         """Epochs in less memory than there are data, the quickest order and the shuffled one."""
