@@ -330,7 +330,7 @@ def test_damage_is_an_error_at_its_batch_when_records_are_read_one_by_one(
 
 def test_small_records_come_by_themselves_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each with the rest of its checksum run, where no pass over everything is worth it."""
-    monkeypatch.setattr(sys.modules["hypersequence.loader.sweep"], "_JUMP_NBYTES", 0)
+    monkeypatch.setattr(sys.modules["hypersequence.loader.sweep"], "JUMP_NBYTES", 0)
     path = tmp_path / "small.hsq"
     n = 20_000
     with hs.HyperSequenceWriter(path, 64, block_nbytes=1 * MIB) as writer:

@@ -395,6 +395,20 @@ def test_sampled_steps_of_large_worlds(total: int, uneven: Any) -> None:
                     assert np.array_equal(shares[rank].at(positions), np.asarray(spans[rank]))
 
 
+@pytest.mark.parametrize("uneven", UNEVEN)
+@pytest.mark.parametrize("origin", [0, 7])
+def test_how_many_of_a_rank_lie_before_any_position(uneven: Any, origin: int) -> None:
+    """As its positions say, one by one; padding lies behind the last."""
+    for total in (7, 20, 31, 100, 101):
+        for batch, world in ((1, 1), (8, 1), (8, 4), (3, 5), (1, 9)):
+            for rank in range(world):
+                share = Sharded(total, batch, rank, world, uneven, origin)
+                positions = np.asarray(share.at(np.arange(share.n)))[share.counts(0, share.n)]
+                for position in range(origin, total):
+                    assert share.n_before(position) == (positions < position).sum()
+                assert share.n_before(total) == share.n
+
+
 @pytest.mark.parametrize("kind", ["record", "window", "split", "mix"])
 def test_ranks_over_a_huge_shuffle_share_its_global_batches(kind: str) -> None:
     """A thousand million records, and nothing is ever listed: sampled steps of the composed orders."""

@@ -80,7 +80,7 @@ def swept(monkeypatch: pytest.MonkeyPatch) -> Swept:
 def numbers(batches: Any) -> list[list[int]]:
     """The records of batches, which are what they should be."""
     found: list[list[int]] = []
-    for x, y in batches:
+    for x, y, *_ in batches:  # and weights, if some records are padding
         assert (x["x"] == y[:, None]).all()
         assert (x["small"] == (y[:, None] % 251 + np.arange(3)).astype(ml_dtypes.bfloat16)).all()
         assert x["none"].shape == (len(y), 0)
@@ -90,7 +90,7 @@ def numbers(batches: Any) -> list[list[int]]:
 
 def expected(seq: Any, epochs: int = 1) -> list[list[int]]:
     """As a plain sequence has them."""
-    return [y.tolist() for epoch in range(epochs) for _, y in seq.at_epoch(epoch)]
+    return [batch[1].tolist() for epoch in range(epochs) for batch in seq.at_epoch(epoch)]
 
 
 def n_positions(swept: Swept) -> int:
@@ -215,12 +215,31 @@ def test_a_pass_begins_anywhere(path: Path, swept: Swept) -> None:
             assert len(swept) > n_before
 
 
-def test_ranks_read_as_before(path: Path, swept: Swept) -> None:
-    """Each would pass over everything for its own records."""
-    with hs.open(path) as file:
-        seq = file.shuffled(1, by="record").shard(1, 2, uneven="drop")
-        assert numbers(hs.Loader(seq)) == expected(seq)
+@pytest.mark.parametrize("uneven", ["drop", "pad", "short"])
+@pytest.mark.parametrize("evict", [None, True])
+def test_ranks_read_their_own_records_one_by_one(path: Path, swept: Swept, uneven: Any, evict: bool | None) -> None:
+    """Each would pass over everything for its own; and is told what that costs."""
+    ways: list[dict[str, Any]] = [{"by": "record"}, {"window": 18 * MIB}]
+    for rank, way in enumerate(ways):
+        forget(path)
+        with hs.open(path) as file:
+            seq = file.shuffled(1, **way).shard(rank, 3, uneven=uneven)
+            loader = hs.Loader(seq, evict=evict)
+            with pytest.warns(RuntimeWarning, match=r"small\.hsq: .* 1,\d\d\d bytes.*shuffle in windows that fit"):
+                assert numbers(loader) == expected(seq)
+            assert loader.stats.read_s > 0  # page faults would not be counted
+            again = hs.Loader(seq, threads=0, evict=evict)
+            again.load_state_dict({**again.state_dict(), "position": 3 * SIZE * 5})
+            with pytest.warns(RuntimeWarning):
+                assert numbers(again) == expected(seq)[5:]
     assert not swept
+
+
+@pytest.mark.filterwarnings("error")
+def test_ranks_whose_windows_fit_are_told_nothing(path: Path) -> None:
+    with hs.open(path) as file:
+        for seq in (file.shuffled(1, window=4 * MIB).shard(0, 2), file.shard(1, 2)):
+            assert numbers(hs.Loader(seq)) == expected(seq)
 
 
 def test_where_a_pass_would_be_for_few_records_they_are_read_one_by_one(

@@ -8,8 +8,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
-import numpy as np
-
 from ..sequence import HyperSequence
 from ..sequence.ahead import PLAN_POSITIONS, Ahead
 from ..sequence.delivery import delivery_of
@@ -60,8 +58,11 @@ class Leg:
     def cut(self, batch: int, position: int) -> int:
         """Where a position of all ranks together divides a batch of this rank, in positions of this rank."""
         start, stop = self.bounds(batch, batch + 1)
-        first = start if self._share is None else int(self._share.at(np.array([start]))[0])
-        return min(max(start, start + position - first), stop)
+        return min(max(start, self.own(position)), stop)
+
+    def own(self, position: int) -> int:
+        """How many positions of this rank lie before a position of all ranks together."""
+        return min(position if self._share is None else self._share.n_before(position), self.delivery.n_records)
 
     def n_records(self, batch: int) -> int:
         """Records of a batch of this rank."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from ..source import Source
 from ..source.readahead import STEP_NBYTES
 from .legs import Leg
 from .memory import allowed_nbytes
-from .sweep import Sweep, Sweeps
+from .sweep import JUMP_NBYTES, Sweep, Sweeps
 
 _MAX_SPARSENESS = 8
 #: Records that are worth reading one by one, and a question for each where it lies.
@@ -106,10 +107,24 @@ def find(leg: Leg, start: int, stop: int, alone: bool, sweeps: Sweeps) -> Found:
         if sweep is not None:
             return Found(sweep.stop, reach, all_runs, False, sweep)
     scattered = too_much or n_records > _MAX_SPARSENESS * (end - start)
-    if leg.world == 1 and (record_nbytes >= _LARGE_RECORD_NBYTES if scattered else alone):
-        numbers = np.asarray(leg.delivery.whole.span(start, stop))
+    if too_much and leg.world > 1 and record_nbytes < JUMP_NBYTES:
+        _warn_of_jumps(leg)
+    if (record_nbytes >= _LARGE_RECORD_NBYTES) if scattered else (alone and leg.world == 1):
+        numbers = np.asarray(leg.delivery.order.span(leg.own(start), leg.own(stop)), np.int64)
         return Found(stop, stop, merged(np.stack((numbers, numbers + 1), axis=1)), False, None)
     return Found(end, end, runs, scattered, None)
+
+
+def _warn_of_jumps(leg: Leg) -> None:
+    """Tell whoever would wait for hours and not know why; Python shows the same warning once."""
+    source = leg.delivery.source
+    warnings.warn(
+        f"{source.files()[0].path}: its records, of {source.schema.record_nbytes:,} bytes, are wanted in an order over "
+        "more data than can be read into memory at once, and of a sequence that is sharded each comes by itself, which "
+        "takes a disk long: shuffle in windows that fit, as shuffled(seed) does, or give the ranks more memory",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def n_swept(sequence: HyperSequence) -> int | None:

@@ -20,7 +20,7 @@ from .memory import allowed_nbytes, available_nbytes
 
 #: A record by itself costs the disk as much as so many bytes in a row: a jump, and what shares its checksum, which is
 #: 256 KiB the first time.
-_JUMP_NBYTES = 128 << 10
+JUMP_NBYTES = 128 << 10
 #: A sweep takes such a part of the memory that is free. There are two, one in use while the other is filled.
 _MEMORY_SHARE = 1 / 4
 #: The number of a record, its place in the sweep, and what sorting them takes.
@@ -138,7 +138,7 @@ class Sweeps:
             n_read: How many records are read.
         """
         assert self._nbytes is not None
-        if n_read * leg.record_nbytes > (stop - start) * _JUMP_NBYTES:
+        if n_read * leg.record_nbytes > (stop - start) * JUMP_NBYTES:
             return None
         if id(self) not in _alive:
             self.coming_nbytes = 2 * self._nbytes

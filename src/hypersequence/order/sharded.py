@@ -73,6 +73,16 @@ class Sharded:
         found = self._global(positions)
         return found % self.total if self.uneven == "pad" and self.total else found
 
+    def n_before(self, position: int) -> int:
+        """How many of this rank's positions lie before one of the global order; padding lies behind all of it."""
+        if position >= self.total:
+            return self.n
+        step, place = divmod(position - self.origin, self.batch * self.world)
+        start, stop = self.rank * self.batch, (self.rank + 1) * self.batch
+        if step == self.n_full and self.uneven == "short":
+            start, stop = self._tail_start(self.rank), self._tail_start(self.rank + 1)
+        return min(step * self.batch + min(max(start, place), stop) - start, self.n)
+
     def span(self, start: int, stop: int) -> Span:
         """A range within one batch, or where there is but one rank."""
         if stop > start and (self.world == 1 or start // self.batch == (stop - 1) // self.batch):
