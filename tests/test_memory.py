@@ -222,6 +222,23 @@ def test_it_does_not_matter_where_a_pass_begins(path: Path, monkeypatch: pytest.
             assert [y.tolist() for _, y in loader] == expected[batch:]
 
 
+@on_linux
+@pytest.mark.parametrize("free", [60, 45])
+def test_no_more_is_in_memory_than_is_free(cold: Path, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """However much there is in all: of the next window as much as there is room for, or no window at all."""
+    small_memory(monkeypatch, 100 * MIB)
+    for name in ("readahead", "sweep"):
+        monkeypatch.setattr(sys.modules[f"hypersequence.loader.{name}"], "available_nbytes", lambda: free * MIB)
+    resident, seen = 0, list[int]()
+    with hs.open(cold) as file:
+        for x, y in hs.Loader(file.shuffled(1, window=48 * MIB)):
+            assert (x == y[:, None, None]).all()
+            seen += y.tolist()
+            resident = max(resident, resident_nbytes(cold))
+    assert sorted(seen) == list(range(N))
+    assert resident <= (free + 2 * 8) * MIB  # a step that was begun, and one that was sent early
+
+
 # --- records read one by one -----------------------------------------------------------------------------------------
 
 

@@ -192,7 +192,8 @@ class ReadAhead:
         if not self._evict or self._n_staying:  # there is room for two whole stretches
             return stretch.nbytes * min(used + _LEAD, 1)
         early = self._early_nbytes if self._are_long(stretch.runs) else ASKED_AHEAD_NBYTES
-        return stretch.nbytes * min(used + _LEAD, 1 - _LEAD) - early
+        # No more than there is room for, or the system would drop what is in use.
+        return min(stretch.nbytes * min(used + _LEAD, 1 - _LEAD), self._sweeps.room_nbytes - current.nbytes) - early
 
     def _are_long(self, runs: Array) -> bool:
         """Whether runs of records are of large pages for the most part."""

@@ -100,7 +100,9 @@ def find(leg: Leg, start: int, stop: int, alone: bool, sweeps: Sweeps) -> Found:
     end, runs = leg.delivery.whole.stretch(start, stop)
     record_nbytes = leg.delivery.source.schema.record_nbytes
     n_records = n_records_of(runs)
-    too_much = n_records * record_nbytes > reasonable_nbytes()
+    nbytes, most = n_records * record_nbytes, reasonable_nbytes()
+    # How much room there is takes half a millisecond to find out, so that is asked of what is large only.
+    too_much = nbytes > most or (nbytes > most / 8 and nbytes > sweeps.room_nbytes)
     if too_much and leg.world == 1 and (stop_of_sweep := sweeps.stop(leg, start)) > start:
         reach, all_runs = leg.delivery.whole.stretch(start, stop_of_sweep)
         sweep = sweeps.of(leg, start, min(reach, stop_of_sweep), n_records_of(all_runs))

@@ -23,6 +23,9 @@ from .memory import allowed_nbytes, available_nbytes
 JUMP_NBYTES = 128 << 10
 #: A sweep takes such a part of the memory that is free. There are two, one in use while the other is filled.
 _MEMORY_SHARE = 1 / 4
+#: What may be filled of the memory that is free, with batches in flight and what the system needs beside that; and what
+#: two sweeps and the part of the data that stays leave of it.
+_ROOM_SHARE, _ROOM_BESIDE = 7 / 8, 1 / 8
 #: The number of a record, its place in the sweep, and what sorting them takes.
 _PLACE_NBYTES = 32
 
@@ -113,18 +116,31 @@ class Sweeps:
 
     def __init__(self) -> None:
         self._spare: list[list[Array]] = []
-        self._nbytes: int | None = None
+        self._free: int | None = None
         #: What is still to be taken of the memory that was free.
         self.coming_nbytes = 0
 
-    def stop(self, leg: Leg, start: int) -> int:
-        """Up to where a sweep from a position on may reach, which is the end of a batch."""
-        if self._nbytes is None:
+    @property
+    def room_nbytes(self) -> int:
+        """What may be in memory together beside everything else."""
+        return int(self._free_nbytes * (_ROOM_BESIDE if id(self) in _alive else _ROOM_SHARE))
+
+    @property
+    def _nbytes(self) -> int:
+        return int(self._free_nbytes * _MEMORY_SHARE)
+
+    @property
+    def _free_nbytes(self) -> int:
+        """What was free when this was first asked, but for what others are about to take."""
+        if self._free is None:
             available = available_nbytes()
             free = allowed_nbytes() // 2 if available is None else available
             others = (reference() for reference in _alive.valuerefs())
-            free -= sum(other.coming_nbytes for other in others if other is not None)
-            self._nbytes = max(0, int(free * _MEMORY_SHARE))
+            self._free = max(0, free - sum(other.coming_nbytes for other in others if other is not None))
+        return self._free
+
+    def stop(self, leg: Leg, start: int) -> int:
+        """Up to where a sweep from a position on may reach, which is the end of a batch."""
         stop = start + self._nbytes // (leg.record_nbytes + _PLACE_NBYTES)
         return leg.total if stop >= leg.total else stop - (stop - leg.origin) % leg.step
 
@@ -137,7 +153,6 @@ class Sweeps:
             stop: The position after the last.
             n_read: How many records are read.
         """
-        assert self._nbytes is not None
         if n_read * leg.record_nbytes > (stop - start) * JUMP_NBYTES:
             return None
         if id(self) not in _alive:
@@ -149,7 +164,6 @@ class Sweeps:
     def _take(self, delivery: Delivery, n_records: int) -> list[Array]:
         if self._spare:
             return self._spare.pop()
-        assert self._nbytes is not None
         self.coming_nbytes = max(0, self.coming_nbytes - self._nbytes)
         # Not leased: the pool would keep it when a pass ends, and the next one find less memory.
         return delivery.new_arrays(n_records, np.empty)
