@@ -116,7 +116,7 @@ def finish(process: subprocess.Popen) -> None:
     finally:
         process.kill()
     assert process.returncode == 0, err[-4000:]
-    assert out.endswith("done\n")
+    assert "done" in out.splitlines()  # what Gloo says may come before or after it
 
 
 def run(code: str, *args: Any, devices: int = 1) -> None:

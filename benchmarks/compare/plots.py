@@ -6,6 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .figures import DEFAULT, OURS, REFERENCE, Figure, Figures, by_record, system
 from .results import Row
 from .systems import contenders
@@ -67,7 +69,7 @@ def _bars(axis: Any, shown: list[Bar], title: str) -> None:
     axis.axvline(1, color="#b00", linestyle="--", linewidth=1, zorder=0)
     behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # or the dashed line runs through the figure
     for row, bar in enumerate(shown):
-        at, text = (bar.value, row), f"{bar.value:.2g}"
+        at, text = (bar.value, row), np.format_float_positional(bar.value, 2, fractional=False, trim="-")
         axis.annotate(text, at, (4, 0), textcoords="offset points", va="center", fontsize=7, bbox=behind)
     axis.margins(x=0.12)
     is_wide = shown[0].value < 3e-4  # then there is no room for two numbers a decade
